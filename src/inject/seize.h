@@ -1,0 +1,35 @@
+/* seize - stopping threads by ptrace, and their registers.
+ *
+ * PTRACE_SEIZE + PTRACE_INTERRUPT: no signal is sent, and a thread whose tracer dies runs on.  A
+ * thread frozen by the v2 freezer can be seized and its registers read, but runs nothing before the
+ * thaw (shared/kernel.md 4). */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "base/err.h"
+
+/* General registers, extended state and signal mask of one thread. */
+struct thread_regs {
+	struct user_regs_struct gp;
+	void *xstate; /* NT_X86_XSTATE, malloc'd, owned */
+	size_t xstate_len;
+	uint64_t sigmask;
+};
+
+void thread_regs_done(struct thread_regs *r);
+
+/* Seizes (options: PTRACE_O_SUSPEND_SECCOMP where the kernel lets us, exit kill never) and asks it to
+ * stop; does not wait.  -ESRCH: gone.  -EPERM: traced by someone else (the sentence names the tracer). */
+int seize_start(pid_t tid, struct err *e);
+/* Waits for the stop.  *ret_group_stop (may be NULL) tells that the thread is in a job-control stop
+ * (SIGSTOP and friends) of its own.  -ESRCH: it ended instead. */
+int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e);
+/* Lets it go; state is untouched. */
+int seize_detach(pid_t tid, struct err *e);
+
+int seize_get_regs(pid_t tid, struct thread_regs *ret, struct err *e);
+int seize_set_regs(pid_t tid, const struct thread_regs *r, struct err *e);

@@ -1,0 +1,62 @@
+/* container - a container by liblxc.  Everything here blocks and is called in jobs only (job/job.h):
+ * the daemon itself never calls liblxc nor enters a container.
+ *
+ * Runtime state of a container lives in STATE/run/NAME/ (on /run-like storage, gone at reboot):
+ *   monitor   "PID STARTTIME" of liblxc's monitor, written by our start hook
+ *   init      "PID STARTTIME" of the container's init in the host, rewritten at each reboot inside
+ *   job/      bind-mounted read-only into the container at /.godwit: gw-init, and `wait` while a
+ *             restore is to come (gw-init then waits; without the file it executes the real init) */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "db/db.h"
+
+struct container;
+
+/* Of a row of the database (profiles applied). */
+int container_open(struct db *db, const char *state_dir, const char *name, struct container **ret, struct err *e);
+struct container *container_free(struct container *c);
+
+const char *container_name(const struct container *c);
+const char *container_rootfs(const struct container *c);   /* host path of the root file system */
+const char *container_cgroup(const struct container *c);   /* its own v2 cgroup folder, absolute; exists while it runs */
+const char *container_host_link(const struct container *c); /* host end of eth0's veth; NULL: no network card */
+const char *container_bridge(const struct container *c);    /* the bridge it belongs in; NULL */
+bool container_privileged(const struct container *c);
+
+enum start_mode {
+	START_NORMAL,
+	START_WAITING, /* gw-init waits for a restore; the veth is up but in no bridge; clocks by offsets */
+};
+struct start_options {
+	enum start_mode mode;
+	/* START_WAITING: the container's clocks go on from here (its own CLOCK_MONOTONIC and
+	 * CLOCK_BOOTTIME, nanoseconds, at the moment of the call); 0: fresh clocks (offset so that they begin at 0). */
+	uint64_t monotonic_ns, boottime_ns;
+};
+
+/* -EALREADY: it runs.  After success it runs (RUNNING for liblxc) and run/NAME/ is written. */
+int container_start(struct container *c, const struct start_options *o, struct err *e);
+/* timeout_s: how long a clean shutdown may take, -1 for ever; force: at once. */
+int container_stop(struct container *c, bool force, int timeout_s, struct err *e);
+/* Ends everything by cgroup.kill and waits for the monitor; removes what is left (cgroups, veth).
+ * For roll-backs and for the original after a move; works on a frozen container. */
+int container_destroy_run(struct container *c, struct err *e);
+/* Pids in the host; 0: not running. */
+pid_t container_init_pid(struct container *c);
+/* The container's own clocks now. */
+int container_clocks(struct container *c, uint64_t *ret_monotonic_ns, uint64_t *ret_boottime_ns, struct err *e);
+/* START_WAITING is over: removes `wait`, so that a reboot inside executes the real init. */
+int container_wait_over(struct container *c, struct err *e);
+
+/* v2 freezer of the whole container; waits until "frozen 1". */
+int container_freeze(struct container *c, struct err *e);
+int container_thaw(struct container *c, struct err *e);
+
+/* The id map and everything else that decides whether another host can take it (for the offer):
+ * {architecture, config, devices, profiles_expanded..., idmap_size, rootfs_bytes, rootfs_files}. */
+int container_describe(struct container *c, json_t **ret, struct err *e);
