@@ -14,9 +14,20 @@
 
 struct db;
 
+/* Times are strings in UTC, RFC 3339 ("2026-11-23T07:31:19Z"); "own" is an integer (enum own), "public",
+ * "ephemeral" are booleans; what a row given to a create function leaves out gets its empty value. */
+
 /* Opens (and creates or upgrades, schema version in PRAGMA user_version) STATE/godwit.db. */
 int db_open(const char *state_dir, struct db **ret, struct err *e);
 struct db *db_free(struct db *db);
+#define auto_db __attribute__((cleanup(db_cleanup))) struct db
+static inline void db_cleanup(struct db **db)
+{
+	db_free(*db);
+}
+
+/* The time now as above; buf of at least 32 bytes; returns buf. */
+char *db_time_now(char *buf, size_t len);
 
 /* ---- instances ----
  * Row: name, architecture, description, ephemeral, config{}, devices{}, profiles[], created_at,
@@ -37,6 +48,7 @@ int db_instance_create(struct db *db, const json_t *row, enum own own, struct er
 int db_instance_get(struct db *db, const char *name, json_t **ret, struct err *e);
 int db_instance_list(struct db *db, json_t **ret_array, struct err *e);
 /* Replaces config, devices, profiles, description, ephemeral. */
+int db_instance_set_used(struct db *db, const char *name, struct err *e); /* last_used_at = now */
 int db_instance_update(struct db *db, const char *name, const json_t *row, struct err *e);
 int db_instance_set_config(struct db *db, const char *name, const char *key, const char *value_or_null,
 			   struct err *e);

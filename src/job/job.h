@@ -34,6 +34,7 @@ struct job {
 	struct msg begin;  /* with its descriptors (msg_take_fd) */
 	const char *state_dir;  /* the daemon's state folder (spec "state_dir") */
 	const char *self;       /* path of godwitd, to run helpers */
+	struct job_inbox *inbox_; /* messages that came while something else was looked for */
 };
 
 struct job_verb {
@@ -51,6 +52,10 @@ int job_metadata(struct job *j, json_t *obj_taken);
 int job_progress(struct job *j, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int job_done_json(struct job *j, json_t *obj_taken);
 int job_lifecycle(struct job *j, const char *action, const char *source);
+/* The next message of the daemon's after "begin" (to be given to msg_done): 1; 0: none within
+ * timeout_ms (-1: for ever); -ECANCELED: "cancel" came, now or earlier; -EPIPE: the daemon is gone.
+ * A job with a poll loop of its own polls j->fd and then calls this with 0 until it returns 0. */
+int job_recv(struct job *j, struct msg *m, int timeout_ms);
 /* -ECANCELED when "cancel" has come or the daemon is gone; 0 else.  Does not block. */
 int job_cancelled(struct job *j);
 
