@@ -6,6 +6,8 @@
  * whole plan before memory arrives.
  *
  * Stream: magic "GWSTRM01", then frames { u32 kind, u32 id, u64 len } little-endian and len bytes.
+ * Records are frames within frames of kind REC_BATCH (a reader may not read ahead into pages, and a
+ * call for each record would cost milliseconds).
  * kind REC_PAGES: payload is { u32 n, u32 zero, n * { u64 vaddr, u64 n_pages } } followed OUTSIDE of
  * len by the pages themselves, in order.  kind REC_END closes the stream; a stream without it is
  * truncated and an error. */
@@ -61,7 +63,9 @@ enum rec_kind {
 	REC_GW_NET,
 	REC_GW_CGROUP,
 	REC_GW_MISC,
+	REC_GW_MEM,        /* gw_mem; id: pid: what mm_entry cannot say */
 	REC_PAGES = 200,
+	REC_BATCH = 201,
 	REC_KIND_MAX = 256,
 };
 
@@ -76,7 +80,8 @@ struct sink;
 int sink_stream_new(int fd, struct sink **ret, struct err *e);
 struct sink *sink_free(struct sink *s);
 int sink_put(struct sink *s, enum rec_kind kind, uint32_t id, const ProtobufCMessage *m, struct err *e);
-/* Announces pages of task `id`; the caller then writes exactly the announced bytes to sink_fd(). */
+/* Announces pages of task `id` (or of a shared memory object: REC_SHM_ID, vaddr is the offset in it); the caller then writes exactly the announced bytes to sink_fd(). */
+#define REC_SHM_ID(index) (0x80000000u | (index)) /* index: gw_vma_extra.shm */
 struct page_range {
 	uint64_t vaddr, n_pages;
 };
