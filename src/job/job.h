@@ -61,7 +61,8 @@ int job_cancelled(struct job *j);
 
 /* Runs a program (argv[0] is a path or is sought on PATH; no shell) and waits; its stderr's last
  * lines become the sentence.  in/out: -1 is /dev/null of the daemon's own.  fds from 3 up are closed
- * but keep[0..n_keep). Kills it (SIGTERM, then SIGKILL) when the job is cancelled. */
+ * but keep[0..n_keep). Kills it (SIGTERM, then SIGKILL) when the job is cancelled
+ * or the daemon is gone; with j NULL it runs to its end whatever happens. */
 int job_run(struct job *j, const char *const *argv, int in, int out, const int *keep, size_t n_keep,
 	    struct err *e);
 
