@@ -1,0 +1,23 @@
+/* The order of the parts in each phase.  A part that comes into being gets its line here: where it
+ * stands is decided by what it needs of the others. */
+#include "cr/cr.h"
+
+/* extern const struct cr_part cr_part_tree; */
+
+const struct cr_part *const cr_parts[] = {
+	/* &cr_part_tree,  (core: comes with the spine) */
+	/* Namespaces before files: paths need mounts.
+	 * &cr_part_pidns, &cr_part_userns, &cr_part_uts, &cr_part_ipc, &cr_part_time, &cr_part_net,
+	 * &cr_part_mounts, &cr_part_tmpfs, &cr_part_cgroup, */
+
+	/* Memory plans mapped files before the files are captured (mem_plan); maps them after.
+	 * &cr_part_mem, */
+
+	/* Files, then what hangs on them.
+	 * &cr_part_files, &cr_part_sock, &cr_part_locks, &cr_part_fs, */
+
+	/* Attributes; those that take rights away last.
+	 * &cr_part_signals, &cr_part_timers, &cr_part_rlimits, &cr_part_sched, &cr_part_misc,
+	 * &cr_part_rseq, &cr_part_creds, &cr_part_seccomp, */
+};
+const size_t cr_parts_n = sizeof(cr_parts) / sizeof(cr_parts[0]);
