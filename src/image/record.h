@@ -64,6 +64,7 @@ enum rec_kind {
 	REC_GW_CGROUP,
 	REC_GW_MISC,
 	REC_GW_MEM,        /* gw_mem; id: pid: what mm_entry cannot say */
+	REC_GW_FILE,       /* gw_file; id: file id: what file_entry cannot say */
 	REC_PAGES = 200,
 	REC_BATCH = 201,
 	REC_KIND_MAX = 256,
