@@ -1,0 +1,36 @@
+/* bridge - a network of ours: a bridge with a fixed MAC and no STP, its address, its uplinks, NAT by a
+ * table of our own, dnsmasq for the host's own containers.
+ *
+ * Configuration (of the row): ipv4.address (CIDR or "none"), ipv4.nat, ipv4.dhcp.ranges ("A-B,C-D"),
+ * bridge.external_interfaces ("eth1,eth2"), bridge.mtu, bridge.hwaddr, dns.mode ("none" | "managed"). */
+#pragma once
+#include <jansson.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "db/db.h"
+
+struct bridge_net {
+	uint32_t address; /* of the bridge, network order; 0: none */
+	unsigned prefix;
+};
+
+/* Brings the network up as its row says; what is already right is left alone.  *ret_note is a sentence
+ * about what could not be offered (no dnsmasq), NULL when nothing; malloc'd. */
+int bridge_up(struct db *db, const char *state_dir, const char *name, char **ret_note, struct err *e);
+/* Removes the bridge, its table and its dnsmasq.  -EBUSY: containers are still in it. */
+int bridge_down(struct db *db, const char *state_dir, const char *name, struct err *e);
+
+/* "10.0.0.1/24" or "none"/"" (address 0). */
+int bridge_parse_cidr(const char *text, struct bridge_net *ret);
+/* The addresses dnsmasq gives to the host's own containers and their names, written anew from the rows
+ * and taken up by the running dnsmasq (SIGHUP); nothing to do without one. */
+int bridge_hosts_refresh(struct db *db, const char *state_dir, const char *name, struct err *e);
+
+/* An address for a container: `wanted` (network order) if it is not 0 and free, else the first of the
+ * ranges that no row of ours has and that nobody on the layer 2 answers for.  The caller holds the
+ * network's lock until the row has it. */
+int bridge_address_pick(struct db *db, const char *network, const char *instance, uint32_t wanted,
+			uint32_t *ret, struct err *e);
+/* Held while an address is picked and written down; the descriptor is the lock. */
+int bridge_lock(const char *state_dir, const char *name, struct err *e);
