@@ -3,6 +3,7 @@
 #include "cr/cr.h"
 
 /* extern const struct cr_part cr_part_tree; */
+extern const struct cr_part cr_part_files;
 
 const struct cr_part *const cr_parts[] = {
 	/* &cr_part_tree,  (core: comes with the spine) */
@@ -14,7 +15,8 @@ const struct cr_part *const cr_parts[] = {
 	 * &cr_part_mem, */
 
 	/* Files, then what hangs on them.
-	 * &cr_part_files, &cr_part_sock, &cr_part_locks, &cr_part_fs, */
+	 * &cr_part_sock, &cr_part_locks, &cr_part_fs, */
+	&cr_part_files,
 
 	/* Attributes; those that take rights away last.
 	 * &cr_part_signals, &cr_part_timers, &cr_part_rlimits, &cr_part_sched, &cr_part_misc,

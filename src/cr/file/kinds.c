@@ -1,0 +1,10 @@
+/* kinds - the table of file kinds.  The first that recognises a file has it; the last one takes what is
+ * left and refuses it by name. */
+#include "cr/cr.h"
+#include "cr/file/kinds.h"
+
+const struct file_kind *const file_kinds[] = {
+	&file_kind_reg,
+	&file_kind_unsupported,
+};
+const size_t file_kinds_n = sizeof(file_kinds) / sizeof(file_kinds[0]);

@@ -1,0 +1,609 @@
+/* table - the descriptor tables of all tasks at a dump.
+ *
+ * State: numbers, FD_CLOEXEC, and which numbers of which tasks share an open file description.
+ * Read: /proc/PID/fd for the numbers, pidfd_getfd for a descriptor of our own of each description,
+ * fdinfo for flags (O_CLOEXEC in it belongs to the number), position and locks.  Two descriptors are the same
+ * description if kcmp of our own two says so; descriptions are kept in buckets by device and inode,
+ * ordered within by kcmp, so that 10,000 of them cost a few comparisons each.
+ * Back: table_restore.c.  Not covered: tables shared by processes (refused by the task tree). */
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/parse.h"
+#include "cr/file/table.h"
+
+#define FDINFO_MAX (8u << 20) /* an epoll with 100,000 files has about this much text */
+#define FD_NUMBER_MAX (1u << 30)
+
+struct table *dump_table(struct dump *d)
+{
+	size_t i = cr_part_index(&cr_part_files);
+
+	if (i >= array_len(d->part_data))
+		return NULL;
+	if (!d->part_data[i])
+		d->part_data[i] = calloc(1, sizeof(struct table));
+	return d->part_data[i];
+}
+
+static void ofile_free(struct ofile *f)
+{
+	if (!f)
+		return;
+	fd_close(&f->lfd);
+	free(f->link);
+	free(f->fdinfo);
+	free(f->priv);
+	free(f);
+}
+
+/* Forgets everything that was collected. */
+static void table_reset(struct dump *d)
+{
+	struct table *tb = dump_table(d);
+
+	for (size_t i = 0; i < d->n_ofiles; i++)
+		ofile_free(d->ofiles[i]);
+	d->n_ofiles = 0;
+	d->next_file_id = 1;
+	if (!tb)
+		return;
+	for (size_t i = 0; i < tb->n_tasks; i++)
+		free(tb->tasks[i].fds);
+	free(tb->tasks);
+	free(tb->locks);
+	for (size_t i = 0; i < TABLE_BUCKETS; i++)
+		free(tb->buckets[i].list);
+	memset(tb, 0, sizeof(*tb));
+}
+
+static size_t bucket_of(const struct stat *st)
+{
+	uint64_t h = (uint64_t)st->st_ino * 0x9e3779b97f4a7c15ull ^ (uint64_t)st->st_dev;
+
+	return (h >> 20) % TABLE_BUCKETS;
+}
+
+/* Where fd's description is in the bucket, or where it would have to be. */
+static int bucket_find(const struct table_bucket *b, int fd, size_t *ret_at, bool *ret_found)
+{
+	size_t lo = 0, hi = b->n;
+
+	*ret_found = false;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		long c = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (long)fd, (long)b->list[mid]->lfd);
+
+		if (c < 0)
+			return -errno;
+		if (c == 0) {
+			*ret_at = mid;
+			*ret_found = true;
+			return 0;
+		}
+		if (c == 1)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	*ret_at = lo;
+	return 0;
+}
+
+static int bucket_insert(struct table_bucket *b, size_t at, struct ofile *f)
+{
+	if (array_grow(b->list, b->n, b->cap) < 0)
+		return -ENOMEM;
+	memmove(b->list + at + 1, b->list + at, (b->n - at) * sizeof(*b->list));
+	b->list[at] = f;
+	b->n++;
+	return 0;
+}
+
+static int link_read(int dirfd, const char *name, char **ret)
+{
+	char text[PATH_MAX + 32];
+	ssize_t n = readlinkat(dirfd, name, text, sizeof(text) - 1);
+
+	if (n < 0)
+		return -errno;
+	if ((size_t)n == sizeof(text) - 1)
+		return -ENAMETOOLONG;
+	text[n] = 0;
+	*ret = strdup(text);
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* Fills flags, position and mount from the fdinfo text. */
+static int ofile_parse(struct ofile *f, struct err *e)
+{
+	uint64_t flags, mnt = 0;
+
+	if (fdinfo_u64(f->fdinfo, "flags", 8, &flags) < 0 || fdinfo_i64(f->fdinfo, "pos", &f->pos) < 0)
+		return err_set(e, -EPROTO, "fdinfo of %s has no flags or position", f->link);
+	if (fdinfo_u64(f->fdinfo, "mnt_id", 10, &mnt) < 0)
+		mnt = 0;
+	f->flags = (unsigned)flags & ~(unsigned)O_CLOEXEC;
+	f->mnt_id = (int)mnt;
+	return 0;
+}
+
+static const struct file_kind *kind_of(const struct ofile *f)
+{
+	for (size_t i = 0; i < file_kinds_n; i++)
+		if (file_kinds[i]->recognise(f))
+			return file_kinds[i];
+	return NULL; /* the last one takes everything */
+}
+
+/* Adds f to the dump and to its bucket; on failure f stays the caller's. */
+static int ofile_add(struct dump *d, struct table_bucket *b, size_t at, struct ofile *f, struct err *e)
+{
+	f->kind = kind_of(f);
+	if (!f->kind)
+		return err_set(e, -EIO, "no kind for %s", f->link);
+	if (array_grow(d->ofiles, d->n_ofiles, d->cap_ofiles) < 0 || bucket_insert(b, at, f) < 0)
+		return err_sys(e, -ENOMEM, "list of open files");
+	if (!d->next_file_id)
+		d->next_file_id = 1;
+	f->id = d->next_file_id++;
+	d->ofiles[d->n_ofiles++] = f;
+	return 0;
+}
+
+/* All locks of an fdinfo belong to this task and number (POSIX) or to the description. */
+static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of, const char *info, struct err *e)
+{
+	const char *line = NULL;
+
+	while ((line = fdinfo_line(info, "lock", line))) {
+		struct table_lock l = { t, fd, of, { 0 } };
+		bool known = false;
+
+		if (fdinfo_lock(line, &l.lock) < 0)
+			return err_set(e, -EPROTO, "process %d, fd %d: a lock that cannot be read", t->nspid, fd);
+		for (size_t i = tb->n_locks; i-- > 0 && !known;) {
+			const struct table_lock *o = &tb->locks[i];
+
+			known = o->of == of && memcmp(&o->lock, &l.lock, sizeof(l.lock)) == 0 &&
+				(o->task == t || l.lock.kind != LOCK_POSIX);
+		}
+		if (known)
+			continue;
+		if (array_grow(tb->locks, tb->n_locks, tb->cap_locks) < 0)
+			return err_sys(e, -ENOMEM, "list of locks");
+		tb->locks[tb->n_locks++] = l;
+	}
+	return 0;
+}
+
+/* 0; 1: the number is not there any more (only while tasks run). */
+static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, int fd, struct err *e)
+{
+	struct task *t = tt->task;
+	auto_free char *info = NULL;
+	auto_fd int lfd = -1;
+	struct table_bucket *b;
+	struct ofile *f;
+	char name[48];
+	uint64_t flags;
+	struct stat st;
+	size_t at;
+	bool found;
+	int r;
+
+	lfd = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
+	if (lfd < 0) {
+		if (errno == EBADF || errno == ESRCH)
+			return 1;
+		return err_sys(e, -errno, "process %d, fd %d: pidfd_getfd", t->nspid, fd);
+	}
+	snprintf(name, sizeof(name), "fdinfo/%d", fd);
+	r = fd_read_file_at(t->proc_fd, name, FDINFO_MAX, &info, NULL);
+	if (r == -ENOENT || r == -ESRCH)
+		return 1;
+	if (r < 0)
+		return err_sys(e, r, "process %d: %s", t->nspid, name);
+	if (fstat(lfd, &st) < 0)
+		return err_sys(e, -errno, "process %d, fd %d: fstat", t->nspid, fd);
+	if (fdinfo_u64(info, "flags", 8, &flags) < 0)
+		return err_set(e, -EPROTO, "process %d, fd %d: fdinfo without flags", t->nspid, fd);
+
+	b = &tb->buckets[bucket_of(&st)];
+	r = bucket_find(b, lfd, &at, &found);
+	if (r < 0)
+		return err_sys(e, r, "kcmp");
+	if (found) {
+		f = b->list[at];
+	} else {
+		f = calloc(1, sizeof(*f));
+		if (!f)
+			return err_sys(e, -ENOMEM, "an open file");
+		*f = (struct ofile){ .task = t, .fd = fd, .lfd = fd_take(&lfd), .st = st };
+		f->fdinfo = strdup(info);
+		snprintf(name, sizeof(name), "fd/%d", fd);
+		r = f->fdinfo ? link_read(t->proc_fd, name, &f->link) : -ENOMEM;
+		if (r == 0)
+			r = ofile_parse(f, e);
+		else if (r != -ENOENT && r != -ESRCH)
+			r = err_sys(e, r, "process %d, fd %d: readlink", t->nspid, fd);
+		else
+			r = 1;
+		if (r == 0)
+			r = ofile_add(d, b, at, f, e);
+		if (r != 0) {
+			ofile_free(f);
+			return r;
+		}
+	}
+	if (f->fd < 0) { /* first seen as a mapped file or in flight */
+		f->task = t;
+		f->fd = fd;
+	}
+	if (array_grow(tt->fds, tt->n, tt->cap) < 0)
+		return err_sys(e, -ENOMEM, "table of descriptors");
+	tt->fds[tt->n++] = (struct table_fd){ fd, flags & O_CLOEXEC, f };
+	return locks_note(tb, t, fd, f, info, e);
+}
+
+static int fd_compare(const void *a, const void *b)
+{
+	int x = *(const int *)a, y = *(const int *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Numbers of a task's table, ascending.  A task that has gone has none. */
+static int numbers_read(const struct task *t, int **ret, size_t *ret_n, struct err *e)
+{
+	auto_free int *list = NULL;
+	size_t n = 0, cap = 0;
+	struct dirent *de;
+	DIR *dir;
+	int fd, r = 0;
+
+	fd = openat(t->proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 && (errno == ENOENT || errno == ESRCH)) {
+		*ret = NULL;
+		*ret_n = 0;
+		return 0;
+	}
+	if (fd < 0)
+		return err_sys(e, -errno, "descriptors of process %d", t->nspid);
+	dir = fdopendir(fd);
+	if (!dir) {
+		close(fd);
+		return err_sys(e, -ENOMEM, "descriptors of process %d", t->nspid);
+	}
+	while (r == 0 && (errno = 0, de = readdir(dir))) {
+		uint64_t v;
+
+		if (parse_u64(de->d_name, 10, &v) < 0 || v > FD_NUMBER_MAX)
+			continue;
+		r = array_grow(list, n, cap);
+		if (r == 0)
+			list[n++] = (int)v;
+	}
+	if (r == 0 && errno && errno != ENOENT && errno != ESRCH)
+		r = -errno;
+	closedir(dir);
+	if (r < 0)
+		return err_sys(e, r, "descriptors of process %d", t->nspid);
+	if (n)
+		qsort(list, n, sizeof(*list), fd_compare);
+	*ret = ptr_take(list);
+	*ret_n = n;
+	return 0;
+}
+
+static int task_collect(struct dump *d, struct table *tb, struct table_task *tt, struct err *e)
+{
+	auto_free int *list = NULL;
+	size_t n = 0;
+	int r;
+
+	r = numbers_read(tt->task, &list, &n, e);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = fd_collect(d, tb, tt, list[i], e);
+	return r < 0 ? r : 0;
+}
+
+/* We hold a descriptor of every open file of the container at the same time. */
+static void nofile_raise(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl); /* where it fails the collecting says EMFILE */
+	}
+}
+
+int dump_table_collect(struct dump *d, struct err *e)
+{
+	struct table *tb = dump_table(d);
+	int r = 0;
+
+	if (!tb)
+		return err_sys(e, -ENOMEM, "table of descriptors");
+	if (tb->collected)
+		return 0;
+	tb->collected = true;
+	nofile_raise();
+	tb->tasks = calloc(d->n_tasks, sizeof(*tb->tasks));
+	if (!tb->tasks)
+		return err_sys(e, -ENOMEM, "table of descriptors");
+	tb->n_tasks = d->n_tasks;
+	for (size_t i = 0; r == 0 && i < d->n_tasks; i++) {
+		tb->tasks[i].task = d->tasks[i];
+		if (!d->tasks[i]->zombie)
+			r = task_collect(d, tb, &tb->tasks[i], e);
+	}
+	return r;
+}
+
+/* ---- files that are in no table ---- */
+
+static int foreign_new(struct task *holder, int lfd, const struct stat *st, struct ofile **ret, struct err *e)
+{
+	struct ofile *f = calloc(1, sizeof(*f));
+	auto_fd int self = -1;
+	char name[48];
+	int r;
+
+	if (!f)
+		return err_sys(e, -ENOMEM, "an open file");
+	*f = (struct ofile){ .task = holder, .fd = -1, .lfd = -1, .st = *st };
+	self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (self < 0) {
+		r = err_sys(e, -errno, "/proc/self");
+		goto fail;
+	}
+	snprintf(name, sizeof(name), "fd/%d", lfd);
+	r = link_read(self, name, &f->link);
+	if (r == 0) {
+		snprintf(name, sizeof(name), "fdinfo/%d", lfd);
+		r = fd_read_file_at(self, name, FDINFO_MAX, &f->fdinfo, NULL);
+	}
+	if (r < 0) {
+		err_sys(e, r, "/proc/self/%s", name);
+		goto fail;
+	}
+	r = ofile_parse(f, e);
+	if (r < 0)
+		goto fail;
+	f->lfd = lfd;
+	*ret = f;
+	return 0;
+fail:
+	ofile_free(f);
+	return r;
+}
+
+/* The ofile of a path that we opened ourselves before, with the same way of access. */
+static struct ofile *path_find(const struct table_bucket *b, const struct stat *st, unsigned flags, int mnt_id)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct ofile *f = b->list[i];
+
+		if (f->fd < 0 && f->st.st_ino == st->st_ino && f->st.st_dev == st->st_dev &&
+		    f->mnt_id == mnt_id && f->flags == flags)
+			return f;
+	}
+	return NULL;
+}
+
+static int capture_from(struct dump *d, struct table *tb, struct err *e);
+
+static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_path, struct ofile **ret,
+		       struct err *e)
+{
+	auto_fd int lfd = lfd_;
+	struct table *tb;
+	struct table_bucket *b;
+	struct ofile *f = NULL, *old;
+	struct stat st;
+	size_t at;
+	bool found;
+	int r;
+
+	r = dump_table_collect(d, e);
+	if (r < 0)
+		return r;
+	tb = dump_table(d);
+	if (fstat(lfd, &st) < 0)
+		return err_sys(e, -errno, "fstat of a file in use");
+	b = &tb->buckets[bucket_of(&st)];
+	r = bucket_find(b, lfd, &at, &found);
+	if (r < 0)
+		return err_sys(e, r, "kcmp");
+	if (found) {
+		*ret = b->list[at];
+		return 0;
+	}
+	r = foreign_new(holder, lfd, &st, &f, e);
+	if (r < 0)
+		return r;
+	fd_take(&lfd);
+	old = by_path ? path_find(b, &st, f->flags, f->mnt_id) : NULL;
+	if (old) {
+		ofile_free(f);
+		*ret = old;
+		return 0;
+	}
+	r = ofile_add(d, b, at, f, e);
+	if (r < 0) {
+		ofile_free(f);
+		return r;
+	}
+	if (!tb->capturing && f->kind->check) {
+		r = f->kind->check(d, f, e);
+		if (r < 0)
+			return r;
+	}
+	*ret = f;
+	/* Within a capture the loop that called the kind comes to this file by itself. */
+	return tb->capturing && !tb->in_loop ? capture_from(d, tb, e) : 0;
+}
+
+int dump_ofile_of(struct dump *d, struct task *holder, int lfd, struct ofile **ret, struct err *e)
+{
+	return foreign_add(d, holder, lfd, false, ret, e);
+}
+
+int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofile **ret, struct err *e)
+{
+	return foreign_add(d, holder, lfd, true, ret, e);
+}
+
+int dump_fds_each(struct dump *d, int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
+		  void *arg)
+{
+	struct table *tb = dump_table(d);
+	int r = 0;
+
+	for (size_t i = 0; tb && r == 0 && i < tb->n_tasks; i++)
+		for (size_t j = 0; r == 0 && j < tb->tasks[i].n; j++) {
+			const struct table_fd *x = &tb->tasks[i].fds[j];
+
+			r = fn(arg, tb->tasks[i].task, x->fd, x->cloexec, x->of);
+		}
+	return r;
+}
+
+/* ---- the part ---- */
+
+static int check_all(struct dump *d, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < d->n_ofiles; i++) {
+		struct ofile *f = d->ofiles[i];
+
+		if (f->kind->check)
+			r = f->kind->check(d, f, e);
+	}
+	return r < 0 ? r : 0;
+}
+
+static int files_check(struct dump *d, struct err *e)
+{
+	int r;
+
+	r = dump_table_collect(d, e);
+	if (r == 0)
+		r = check_all(d, e);
+	table_reset(d);
+	return r;
+}
+
+static int files_stopped(struct dump *d, struct task *t, struct err *e)
+{
+	if (t == d->tasks[0])
+		table_reset(d);
+	return 0;
+}
+
+/* Captures what has not been captured; a capture may add files (descriptors in flight), which follow. */
+static int capture_from(struct dump *d, struct table *tb, struct err *e)
+{
+	int r = 0;
+
+	tb->in_loop = true;
+	while (r >= 0 && tb->n_captured < d->n_ofiles) {
+		struct ofile *f = d->ofiles[tb->n_captured++];
+		size_t before = d->refusals.n;
+
+		if (tb->capturing && f->kind->check && f->fd < 0)
+			r = f->kind->check(d, f, e);
+		if (r >= 0 && d->refusals.n != before)
+			r = err_set(e, -EOPNOTSUPP, "%s", d->refusals.list[before].why);
+		if (r >= 0)
+			r = f->kind->capture(d, f, e);
+		if (r < 0)
+			err_context(e, r, "process %d, fd %d (%s)", f->task ? f->task->nspid : 0, f->fd,
+				    f->kind->name);
+	}
+	tb->in_loop = false;
+	return r < 0 ? r : 0;
+}
+
+static int tables_write(struct dump *d, struct table *tb, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < tb->n_tasks; i++) {
+		const struct table_task *tt = &tb->tasks[i];
+
+		for (size_t j = 0; r == 0 && j < tt->n; j++) {
+			FdinfoEntry fe = FDINFO_ENTRY__INIT;
+
+			fe.id = tt->fds[j].of->id;
+			fe.flags = tt->fds[j].cloexec ? FD_CLOEXEC : 0;
+			fe.type = tt->fds[j].of->kind->type;
+			fe.fd = (uint32_t)tt->fds[j].fd;
+			r = sink_put(d->sink, REC_FDINFO, (uint32_t)tt->task->nspid, &fe.base, e);
+		}
+	}
+	return r;
+}
+
+static int files_frozen(struct dump *d, struct err *e)
+{
+	size_t before = d->refusals.n;
+	struct table *tb;
+	int r;
+
+	r = dump_table_collect(d, e);
+	if (r == 0)
+		r = check_all(d, e); /* what the tree opened since the check */
+	if (r < 0)
+		return r;
+	if (d->refusals.n != before)
+		return err_set(e, -EOPNOTSUPP, "%s", d->refusals.list[before].why);
+	tb = dump_table(d);
+	tb->capturing = true;
+	r = capture_from(d, tb, e);
+	return r < 0 ? r : tables_write(d, tb, e);
+}
+
+static void files_done(struct dump *d)
+{
+	size_t i = cr_part_index(&cr_part_files);
+
+	if (i >= array_len(d->part_data))
+		return;
+	table_reset(d);
+	free(d->part_data[i]);
+	d->part_data[i] = NULL;
+	free(d->ofiles);
+	d->ofiles = NULL;
+	d->cap_ofiles = 0;
+}
+
+int files_load(struct restore *r, struct err *e);
+int files_build(struct restore *r, struct err *e);
+int files_task_filled(struct restore *r, struct rtask *t, struct err *e);
+int files_finish(struct restore *r, struct err *e);
+void files_restore_done(struct restore *r);
+
+const struct cr_part cr_part_files = {
+	.name = "files",
+	.check = files_check,
+	.stopped = files_stopped,
+	.frozen = files_frozen,
+	.done = files_done,
+	.load = files_load,
+	.build = files_build,
+	.task_filled = files_task_filled,
+	.finish = files_finish,
+	.restore_done = files_restore_done,
+};

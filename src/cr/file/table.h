@@ -1,0 +1,69 @@
+/* table - the descriptors of a dump and of a restore; only for the files of this room. */
+#pragma once
+#include "base/mem.h"
+#include "cr/file/fdinfo.h"
+#include "cr/file/file.h"
+
+struct table_fd {
+	int fd;
+	bool cloexec;
+	struct ofile *of;
+};
+
+struct table_task {
+	struct task *task;
+	struct table_fd *fds; /* ascending */
+	size_t n, cap;
+};
+
+/* A lock that was seen in an fdinfo. */
+struct table_lock {
+	struct task *task;
+	int fd;
+	struct ofile *of;
+	struct fdinfo_lock lock;
+};
+
+struct table_bucket {
+	struct ofile **list; /* ordered by kcmp */
+	size_t n, cap;
+};
+#define TABLE_BUCKETS 4096
+
+struct table {
+	struct table_task *tasks;
+	size_t n_tasks;
+	struct table_lock *locks;
+	size_t n_locks, cap_locks;
+	struct table_bucket buckets[TABLE_BUCKETS];
+	struct idmap idmap;
+	bool have_idmap, collected, capturing, in_loop;
+	size_t n_captured;
+	dev_t memfd_dev; /* of the kernel's internal shmem mount; 0: not looked up */
+};
+
+/* The table of this dump (made when missing); NULL: no memory. */
+struct table *dump_table(struct dump *d);
+/* Collects if that has not happened in this phase. */
+int dump_table_collect(struct dump *d, struct err *e);
+
+/* ---- restore ---- */
+struct rtable_fd {
+	int fd;
+	bool cloexec;
+	struct rfile *f;
+};
+struct rtable_task {
+	struct rtask *task;
+	struct rtable_fd *fds; /* ascending */
+	size_t n, cap;
+};
+struct rtable {
+	struct rtable_task *tasks; /* one for each of r->tasks, same order */
+	struct idmap idmap;
+	bool have_idmap;
+	bool *late; /* by index in r->files */
+	void *ghosts; /* ghost.c's */
+	bool finishing; /* phase `finish`: all tasks exist */
+};
+struct rtable *restore_table(struct restore *r);
