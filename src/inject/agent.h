@@ -23,7 +23,9 @@ struct agent;
 
 /* ---- programs: a list of system calls that runs in one round trip ---- */
 
-#define AGENT_DATA_MAX 65536 /* bytes of one program with its operations, data in and data out */
+/* Bytes of one program with its operations (72 each), data in and data out, in a leader; agents of
+ * further threads take 11 KiB.  More is refused with -EMSGSIZE. */
+#define AGENT_DATA_MAX 65536
 
 /* An argument: an immediate value, the address of a piece of the program's data, or the result of an
  * earlier operation of the same program. */
@@ -101,8 +103,8 @@ int agent_move_channel(struct agent *a, int number, struct err *e);
 int agent_inject(pid_t host_pid, pid_t tid, struct agent **ret, struct err *e);
 /* Another thread of a process that already has an agent: shares the mapping. */
 int agent_inject_thread(struct agent *leader, pid_t tid, struct agent **ret, struct err *e);
-/* Leaves the thread as it was found, ptrace-stopped; frees the agent even when it fails.  The last
- * agent of a process removes the mapping. */
+/* Leaves the thread as it was found, ptrace-stopped; frees the agent even when it fails.  Threads
+ * first, the leader last (else -EBUSY): its agent removes the mapping. */
 int agent_cure(struct agent *a, struct err *e);
 struct agent *agent_free(struct agent *a); /* closes the channel: the agent leaves by itself */
 
@@ -133,6 +135,10 @@ int agent_exit(struct agent *a, int wait_status, struct err *e);
 
 /* What a restored thread becomes.  xstate: as PTRACE_GETREGSET NT_X86_XSTATE gives it; may be NULL. */
 struct thread_regs;
+/* Seizes the running thread of an agent (which goes on), so that seccomp filters put on it do not judge the
+ * agent's own calls: to be called before the first filter is installed.  Agents of agent_take_over
+ * are seized. */
+int agent_seize(struct agent *a, struct err *e);
 /* The end: for all agents of ONE process (every thread's, leader first): the threads are seized (if
  * they are not), the blob is unmapped, registers, extended state and signal masks are set.  They stay
  * ptrace-stopped, with the state that `regs[i]` says, until seize_detach; the agents are freed. */

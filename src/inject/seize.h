@@ -18,6 +18,10 @@ struct thread_regs {
 	void *xstate; /* NT_X86_XSTATE, malloc'd, owned */
 	size_t xstate_len;
 	uint64_t sigmask;
+	/* agent_finish only, where gp.rax is -516 (the kernel keeps the rest of the call in a restart
+	 * block, which cannot be set from outside): time left of the sleep, poll or futex; -1: no limit
+	 * of time, or an absolute one.  seize_get_regs sets -1. */
+	int64_t restart_left_ns;
 };
 
 void thread_regs_done(struct thread_regs *r);
@@ -31,5 +35,6 @@ int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e);
 /* Lets it go; state is untouched. */
 int seize_detach(pid_t tid, struct err *e);
 
+/* A thread stopped in a restartable sequence (rseq) is given with its abort address as rip. */
 int seize_get_regs(pid_t tid, struct thread_regs *ret, struct err *e);
 int seize_set_regs(pid_t tid, const struct thread_regs *r, struct err *e);

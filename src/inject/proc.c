@@ -1,0 +1,250 @@
+/* proc - a process with agents in it: its memory, the blob and the slots there. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "inject/internal.h"
+
+#include "agent_blob.h"
+
+#define MAPS_MAX (64u << 20)
+
+int mem_read_pid(pid_t pid, uint64_t addr, void *data, size_t len)
+{
+	struct iovec here = { data, len }, there = { (void *)(uintptr_t)addr, len };
+	ssize_t n = process_vm_readv(pid, &here, 1, &there, 1, 0);
+
+	if (n < 0)
+		return -errno;
+	return (size_t)n == len ? 0 : -EFAULT;
+}
+
+int proc_new(pid_t pid, int proc_fd, int pidfd, struct agent_proc **ret, struct err *e)
+{
+	struct agent_proc *p = calloc(1, sizeof(*p));
+	int code;
+
+	if (!p)
+		return err_sys(e, -ENOMEM, "agent of process %d", pid);
+	p->refs = 1;
+	p->pid = pid;
+	p->mem_fd = -1;
+	p->pidfd = pidfd >= 0 ? pidfd : (int)syscall(SYS_pidfd_open, pid, 0);
+	if (p->pidfd >= 0)
+		p->proc_fd = proc_fd >= 0 ? fcntl(proc_fd, F_DUPFD_CLOEXEC, 0) :
+					    open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	else
+		p->proc_fd = -1;
+	if (p->proc_fd < 0) {
+		code = -errno;
+		if (pidfd >= 0)
+			p->pidfd = -1; /* still the caller's */
+		proc_unref(p);
+		return err_sys(e, code, "process %d", pid);
+	}
+	*ret = p;
+	return 0;
+}
+
+struct agent_proc *proc_unref(struct agent_proc *p)
+{
+	if (!p || --p->refs)
+		return NULL;
+	fd_close(&p->pidfd);
+	fd_close(&p->mem_fd);
+	fd_close(&p->proc_fd);
+	free(p->chunks);
+	free(p->agents);
+	free(p);
+	return NULL;
+}
+
+static int mem_open(struct agent_proc *p, struct err *e)
+{
+	char path[32];
+
+	if (p->mem_fd >= 0)
+		return 0;
+	snprintf(path, sizeof(path), "%d/mem", p->pid);
+	p->mem_fd = openat(p->proc_fd, path, O_RDWR | O_CLOEXEC);
+	if (p->mem_fd < 0)
+		return err_sys(e, -errno, "cannot open the memory of process %d", p->pid);
+	return 0;
+}
+
+/* By /proc/PID/mem and not process_vm_writev: it also writes where the task itself may not (the
+ * kernel makes a private copy of the page), which is how code gets into text. */
+int proc_write(struct agent_proc *p, uint64_t addr, const void *data, size_t len, struct err *e)
+{
+	ssize_t n;
+	int r = mem_open(p, e);
+
+	if (r < 0)
+		return r;
+	n = pwrite(p->mem_fd, data, len, (off_t)addr);
+	if (n < 0)
+		return err_sys(e, -errno, "cannot write to the memory of process %d at %llx", p->pid,
+			       (unsigned long long)addr);
+	if ((size_t)n != len)
+		return err_set(e, -EFAULT, "short write to the memory of process %d", p->pid);
+	return 0;
+}
+
+int proc_read(struct agent_proc *p, uint64_t addr, void *data, size_t len, struct err *e)
+{
+	ssize_t n;
+	int r = mem_open(p, e);
+
+	if (r < 0)
+		return r;
+	n = pread(p->mem_fd, data, len, (off_t)addr);
+	if (n < 0)
+		return err_sys(e, -errno, "cannot read the memory of process %d at %llx", p->pid,
+			       (unsigned long long)addr);
+	if ((size_t)n != len)
+		return err_set(e, -EFAULT, "short read of the memory of process %d", p->pid);
+	return 0;
+}
+
+/* ---- the site: a piece of executable memory that nobody uses ---- */
+
+/* 1: the last ARCH_STUB_MAX bytes of [start, end) are zero (the linker's padding of a last page). */
+static int site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret)
+{
+	uint8_t tail[ARCH_STUB_MAX];
+	uint64_t at = end - sizeof(tail);
+
+	if (end - start < 4096 || proc_read(p, at, tail, sizeof(tail), NULL) < 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(tail); i++)
+		if (tail[i])
+			return 0;
+	memcpy(p->site_saved, tail, sizeof(tail));
+	*ret = at;
+	return 1;
+}
+
+/* The end of the vdso's last page is best: every process has one, it belongs to no file.  Else the
+ * padding of any private executable mapping. */
+int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
+{
+	auto_free char *maps = NULL;
+	char path[32], *line, *save = NULL;
+	uint64_t fallback = 0;
+	int r;
+
+	snprintf(path, sizeof(path), "%d/maps", p->pid);
+	r = fd_read_file_at(p->proc_fd, path, MAPS_MAX, &maps, NULL);
+	if (r < 0)
+		return err_sys(e, r, "cannot read the mappings of process %d", p->pid);
+	for (line = strtok_r(maps, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		unsigned long long start, end;
+		char perm[5], name[16] = "";
+		uint64_t at;
+
+		if (sscanf(line, "%llx-%llx %4s %*s %*s %*s %15s", &start, &end, perm, name) < 3)
+			continue;
+		if (perm[0] != 'r' || perm[2] != 'x' || perm[3] != 'p' || end <= start)
+			continue;
+		if (strcmp(name, "[vdso]") == 0 && site_try(p, start, end, ret))
+			return 0;
+		if (!fallback && strcmp(name, "[vsyscall]") != 0 && site_try(p, start, end, &at))
+			fallback = at;
+	}
+	if (!fallback)
+		return err_set(e, -ENOSPC,
+			       "process %d has no executable memory with room for %d bytes of code (a "
+			       "killed checkpoint may still be in it)",
+			       p->pid, ARCH_STUB_MAX);
+	/* site_saved holds zeros either way: that is what a site is. */
+	*ret = fallback;
+	return 0;
+}
+
+/* ---- blob and slots ---- */
+
+int proc_blob_write(struct agent_proc *p, struct err *e)
+{
+	struct agent_head head = { .users = p->users };
+	int r;
+
+	_Static_assert(sizeof(agent_blob) <= AGENT_TEXT, "the blob fits its place");
+	_Static_assert(AGENT_USED <= AGENT_SPAN, "the mapping fits its span");
+	_Static_assert(AGENT_STUB_LEN == ARCH_STUB_MAX, "stubs fit their place");
+	_Static_assert(sizeof(struct agent_slot) <= AGENT_SLOT_DATA, "slot before its data");
+	r = proc_write(p, p->base, agent_blob, sizeof(agent_blob), e);
+	if (r < 0)
+		return r;
+	return proc_write(p, p->base + AGENT_TEXT, &head, sizeof(head), e);
+}
+
+int proc_slot_write(struct agent_proc *p, uint64_t slot, bool leader, uint64_t stub, int channel,
+		    struct err *e)
+{
+	struct agent_slot s = {
+		.stub = stub,
+		.data = slot + (leader ? AGENT_SLOT0_DATA : AGENT_SLOT_DATA),
+		.data_len = leader ? AGENT_SLOT0_DATA_LEN : AGENT_SLOT_DATA_LEN,
+		.leave = p->returns ? AGENT_LEAVE_RETURN : AGENT_LEAVE_EXIT,
+		.channel = channel,
+		.pair = { -1, -1 },
+	};
+
+	return proc_write(p, slot, &s, sizeof(s), e);
+}
+
+struct agent *proc_leader(struct agent_proc *p)
+{
+	for (size_t i = 0; i < p->n_agents; i++)
+		if (p->agents[i]->leader)
+			return p->agents[i];
+	return NULL;
+}
+
+static int chunk_new(struct agent_proc *p, struct err *e)
+{
+	struct agent *l = proc_leader(p);
+	long addr;
+	int r;
+
+	if (!l)
+		return err_set(e, -EINVAL, "process %d has no agent in its leader", p->pid);
+	if (array_grow(p->chunks, p->n_chunks, p->cap_chunks) < 0)
+		return err_sys(e, -ENOMEM, "agents of process %d", p->pid);
+	r = AGENT_CALL(l, &addr, e, SYS_mmap, 0, AGENT_CHUNK_LEN, PROT_READ | PROT_EXEC,
+		       MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
+	if (r < 0)
+		return r;
+	r = AGENT_CALL(l, NULL, e, SYS_mprotect, (uint64_t)addr + AGENT_CHUNK_STUBS,
+		       AGENT_CHUNK_LEN - AGENT_CHUNK_STUBS, PROT_READ | PROT_WRITE);
+	if (r < 0) {
+		AGENT_CALL(l, NULL, NULL, SYS_munmap, (uint64_t)addr, AGENT_CHUNK_LEN);
+		return r;
+	}
+	p->chunks[p->n_chunks++] = (struct agent_chunk){ .addr = (uint64_t)addr };
+	return 0;
+}
+
+int proc_slot_new(struct agent_proc *p, uint64_t *ret_slot, uint64_t *ret_stub, struct err *e)
+{
+	struct agent_chunk *c;
+	int r;
+
+	if (!p->n_chunks || p->chunks[p->n_chunks - 1].used == AGENT_CHUNK_SLOTS) {
+		r = chunk_new(p, e);
+		if (r < 0)
+			return r;
+	}
+	c = &p->chunks[p->n_chunks - 1];
+	*ret_stub = c->addr + (uint64_t)c->used * AGENT_STUB_LEN;
+	*ret_slot = c->addr + AGENT_CHUNK_STUBS + (uint64_t)c->used * AGENT_SLOT_LEN;
+	c->used++;
+	return 0;
+}

@@ -1,0 +1,20 @@
+/* abi - numbers and shapes of the kernel that Debian 12's headers (of Linux 6.1) do not have.  Each
+ * is guarded, so that newer headers win; whether the running kernel has it is asked at run time. */
+#pragma once
+#include <linux/types.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+/* ---- pidfd (PIDFD_GET_INFO: 6.13) ---- */
+#ifndef PIDFD_GET_INFO
+#define PIDFD_INFO_PID (1ull << 0)
+#define PIDFD_INFO_CREDS (1ull << 1)
+#define PIDFD_INFO_CGROUPID (1ull << 2)
+struct pidfd_info {
+	__u64 mask, cgroupid;
+	__u32 pid, tgid, ppid; /* as the caller's PID namespace counts */
+	__u32 ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+	__s32 exit_code;
+};
+#define PIDFD_GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
+#endif
