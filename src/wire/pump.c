@@ -133,7 +133,7 @@ static int pump_wait(struct pump *p)
 {
 	struct pollfd pfd[2] = { { .fd = p->net }, { .fd = p->local } };
 
-	if (!p->in.in_ended && p->in.end < PUMP_BUF)
+	if (!p->in.in_ended && (p->in.start == p->in.end || p->in.end < PUMP_BUF))
 		pfd[0].events |= POLLIN;
 	if (p->tls_wants_write)
 		pfd[0].events |= POLLOUT;
@@ -179,7 +179,9 @@ int pump_run(SSL *ssl, int local, struct err *e)
 			return r;
 		if (p.out.ended && p.in.ended)
 			break;
-		if (SSL_pending(ssl) && p.in.end < PUMP_BUF && !p.in.in_ended)
+		/* Records that OpenSSL has read ahead raise no POLLIN: ask it before sleeping, but only
+		 * where it did not just say that it needs more (a part of a record would spin). */
+		if (!p.tls_wants_read && !p.in.in_ended && p.in.start == p.in.end && SSL_has_pending(ssl))
 			continue;
 		r = pump_wait(&p);
 		if (r < 0)
