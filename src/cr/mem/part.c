@@ -1,0 +1,129 @@
+/* The memory part of a dump: what the spine calls, and the records. */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cr/mem/priv.h"
+
+static int inside(struct dump *d, struct task *t, struct err *e)
+{
+	struct aprog *p = aprog_new();
+	struct mem *m = mem_of(t);
+	size_t brk_op, thp_op, dumpable_op;
+	int r;
+
+	if (!p || !m) {
+		aprog_free(p);
+		return err_set(e, -ENOMEM, "no memory");
+	}
+	brk_op = APROG_CALL(p, 0, SYS_brk, aarg_imm(0));
+	thp_op = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_THP_DISABLE), aarg_imm(0), aarg_imm(0),
+			    aarg_imm(0), aarg_imm(0));
+	dumpable_op = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_DUMPABLE), aarg_imm(0), aarg_imm(0),
+				 aarg_imm(0), aarg_imm(0));
+	r = agent_run(t->threads[0].agent, p, e);
+	if (r >= 0) {
+		m->brk = (uint64_t)aprog_result(p, brk_op);
+		m->thp_disabled = aprog_result(p, thp_op) != 0;
+		m->dumpable = (int)aprog_result(p, dumpable_op);
+	}
+	aprog_free(p);
+	return r < 0 ? err_context(e, r, "process %d", (int)t->nspid) : 0;
+}
+
+int mem_plan(struct dump *d, struct err *e)
+{
+	struct mem_all *all = calloc(1, sizeof(*all));
+	int r = 0;
+
+	if (!all || !mem_of(d->tasks[0])) {
+		free(all);
+		return err_set(e, -ENOMEM, "no memory");
+	}
+	d->tasks[0]->mem->all = all;
+	for (size_t i = 0; i < d->n_tasks && r >= 0; i++) {
+		struct task *t = d->tasks[i];
+
+		if (t->zombie)
+			continue;
+		if (!mem_of(t))
+			return err_set(e, -ENOMEM, "no memory");
+		r = mem_plan_task(d, all, t, e);
+		if (r >= 0)
+			r = mem_plan_cow(t, e);
+		if (r < 0)
+			return err_context(e, r, "process %d", (int)t->nspid);
+		all->pages += t->mem->pages.pages;
+	}
+	return mem_plan_shms(all, e);
+}
+
+uint64_t mem_pages(const struct dump *d)
+{
+	return d->tasks[0]->mem && d->tasks[0]->mem->all ? d->tasks[0]->mem->all->pages : 0;
+}
+
+static int frozen(struct dump *d, struct err *e)
+{
+	for (size_t i = 0; i < d->n_tasks; i++) {
+		struct task *t = d->tasks[i];
+		int r;
+
+		if (t->zombie)
+			continue;
+		if (!t->mem || !t->mem->mm)
+			return err_set(e, -EINVAL, "process %d: memory was not planned", (int)t->nspid);
+		r = sink_put(d->sink, REC_MM, (uint32_t)t->nspid, &t->mem->mm->base, e);
+		if (r >= 0)
+			r = sink_put(d->sink, REC_GW_MEM, (uint32_t)t->nspid, &t->mem->gw->base, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void all_free(struct mem_all *all)
+{
+	for (size_t i = 0; all && i < all->n_shms; i++) {
+		close(all->shms[i].fd);
+		ranges_done(&all->shms[i].pages);
+	}
+	for (size_t i = 0; all && i < all->n_files; i++)
+		free(all->files[i].path);
+	if (all) {
+		free(all->shms);
+		free(all->files);
+	}
+	free(all);
+}
+
+static void done(struct dump *d)
+{
+	for (size_t i = 0; i < d->n_tasks; i++) {
+		struct mem *m = d->tasks[i]->mem;
+
+		if (!m)
+			continue;
+		vma_list_done(&m->vmas);
+		if (m->mm)
+			mm_entry__free_unpacked(m->mm, NULL);
+		if (m->gw)
+			gw_mem__free_unpacked(m->gw, NULL);
+		ranges_done(&m->pages);
+		all_free(m->all);
+		free(m);
+		d->tasks[i]->mem = NULL;
+	}
+}
+
+const struct cr_part cr_part_mem = {
+	.name = "mem",
+	.check = mem_check,
+	.inside = inside,
+	.frozen = frozen,
+	.done = done,
+	.load = mem_load,
+	.restore_done = mem_restore_done,
+};
