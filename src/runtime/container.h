@@ -17,6 +17,9 @@
 
 struct container;
 
+/* Two settings of the daemon reach its jobs by the environment: GODWIT_RUN_DIR (--run-dir; else STATE/run) and
+ * GODWIT_CGROUP_DIR (--cgroup-dir; else "godwit"). */
+
 /* Of a row of the database (profiles applied). */
 int container_open(struct db *db, const char *state_dir, const char *name, struct container **ret, struct err *e);
 struct container *container_free(struct container *c);
@@ -27,6 +30,13 @@ const char *container_cgroup(const struct container *c);   /* its own v2 cgroup 
 const char *container_host_link(const struct container *c); /* host end of eth0's veth; NULL: no network card */
 const char *container_bridge(const struct container *c);    /* the bridge it belongs in; NULL */
 bool container_privileged(const struct container *c);
+uint32_t container_ipv4(const struct container *c);         /* network order; 0: none */
+const char *container_hwaddr(const struct container *c);    /* "00:16:3e:…"; NULL: no network card */
+void container_idmap(const struct container *c, uint32_t *ret_base, uint32_t *ret_size); /* size 0: privileged */
+const char *container_run_dir(const struct container *c);
+struct pool *container_pool(const struct container *c);     /* storage/storage.h; stays the container's */
+/* Asked while something is waited for; a negative errno ends the waiting with it. */
+void container_set_cancel(struct container *c, int (*check)(void *arg), void *arg);
 
 enum start_mode {
 	START_NORMAL,
@@ -35,7 +45,9 @@ enum start_mode {
 struct start_options {
 	enum start_mode mode;
 	/* START_WAITING: the container's clocks go on from here (its own CLOCK_MONOTONIC and
-	 * CLOCK_BOOTTIME, nanoseconds, at the moment of the call); 0: fresh clocks (offset so that they begin at 0). */
+	 * CLOCK_BOOTTIME, nanoseconds, at the moment of the call); 0: fresh clocks (offset so that they begin at 0).
+	 * liblxc 5.0 takes whole seconds: rounded up, so a clock may jump ahead by < 1 s, it never runs back.
+	 * A new session (START_WAITING) keeps row's address without asking who else has it. */
 	uint64_t monotonic_ns, boottime_ns;
 };
 
@@ -46,6 +58,7 @@ int container_stop(struct container *c, bool force, int timeout_s, struct err *e
 /* Ends everything by cgroup.kill and waits for the monitor; removes what is left (cgroups, veth).
  * For roll-backs and for the original after a move; works on a frozen container. */
 int container_destroy_run(struct container *c, struct err *e);
+bool container_running(struct container *c); /* its monitor lives */
 /* Pids in the host; 0: not running. */
 pid_t container_init_pid(struct container *c);
 /* The container's own clocks now. */
