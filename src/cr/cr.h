@@ -165,6 +165,9 @@ struct cr_part {
 	int (*frozen)(struct dump *d, struct err *e);
 	/* Undoes what check..frozen left behind outside of our own memory, after success or failure. */
 	void (*done)(struct dump *d);
+	/* `recover`: an engine was killed; switches off what it may have left in the tree.  Only
+	 * tree_collect has run. */
+	int (*recover)(struct dump *d, struct err *e);
 
 	/* restore */
 	/* Once; every record is there, nothing is touched: checks bounds and builds the plan. */

@@ -2,17 +2,18 @@
  * stands is decided by what it needs of the others. */
 #include "cr/cr.h"
 
-/* extern const struct cr_part cr_part_tree; */
+extern const struct cr_part cr_part_tree, cr_part_regs, cr_part_mem;
 extern const struct cr_part cr_part_files;
 
 const struct cr_part *const cr_parts[] = {
-	/* &cr_part_tree,  (core: comes with the spine) */
+	&cr_part_tree,
+	&cr_part_regs,
 	/* Namespaces before files: paths need mounts.
 	 * &cr_part_pidns, &cr_part_userns, &cr_part_uts, &cr_part_ipc, &cr_part_time, &cr_part_net,
 	 * &cr_part_mounts, &cr_part_tmpfs, &cr_part_cgroup, */
 
-	/* Memory plans mapped files before the files are captured (mem_plan); maps them after.
-	 * &cr_part_mem, */
+	/* Memory plans mapped files before the files are captured (mem_plan); maps them after. */
+	&cr_part_mem,
 
 	/* Files, then what hangs on them.
 	 * &cr_part_sock, &cr_part_locks, &cr_part_fs, */

@@ -1,0 +1,483 @@
+#include "cr/dump.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cr/task/tree.h"
+#include "inventory.pb-c.h"
+#include "sys/freezer.h"
+#include "sys/procfs.h"
+
+#define FREEZE_TIMEOUT_MS 10000
+#define STREAM_VERSION 1
+
+struct run {
+	const struct dump_opts *o;
+	struct dump d;
+	bool seized;     /* threads of d.tasks are traced */
+	struct refusals refused;
+	uint64_t bytes;
+	struct timespec start;
+	struct dump_times times;
+};
+
+static uint64_t us_since(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)((now.tv_sec - start->tv_sec) * 1000000 + (now.tv_nsec - start->tv_nsec) / 1000);
+}
+
+/* ---- the dump as an object ---- */
+
+static int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_only, struct err *e)
+{
+	char path[64];
+
+	*d = (struct dump){ .root_pid = pid, .cgroup = cgroup, .next_file_id = 1, .check_only = check_only,
+			    .cgroup_fd = -1, .root_fd = -1 };
+	d->cgroup_fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->cgroup_fd < 0)
+		return err_sys(e, -errno, "opening the cgroup %s", cgroup);
+	snprintf(path, sizeof(path), "/proc/%d/root", (int)pid);
+	d->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (d->root_fd < 0)
+		return err_sys(e, -errno, "opening the root of process %d", (int)pid);
+	return 0;
+}
+
+static void dump_close(struct dump *d)
+{
+	tree_release(d);
+	fd_close(&d->cgroup_fd);
+	fd_close(&d->root_fd);
+	d->sink = sink_free(d->sink);
+	refusals_done(&d->refusals);
+}
+
+/* What parts left outside of our memory is undone before anything runs on. */
+static void parts_done(struct dump *d)
+{
+	for (size_t i = cr_parts_n; i-- > 0;)
+		if (cr_parts[i]->done)
+			cr_parts[i]->done(d);
+}
+
+/* Moves the refusals out. */
+static void refusals_move(struct dump *d, struct refusals *ret)
+{
+	refusals_done(ret);
+	*ret = d->refusals;
+	d->refusals = (struct refusals)REFUSALS_INIT;
+}
+
+static int checks_run(struct dump *d, struct err *e)
+{
+	int r = tree_collect(d, e);
+
+	for (size_t i = 0; i < cr_parts_n && r >= 0; i++) {
+		if (!cr_parts[i]->check)
+			continue;
+		r = cr_parts[i]->check(d, e);
+		if (r < 0)
+			return err_context(e, r, "checking %s", cr_parts[i]->name);
+	}
+	return r < 0 ? r : 0;
+}
+
+int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e)
+{
+	struct dump d;
+	int r = dump_open(&d, pid, cgroup, true, e);
+
+	if (r >= 0)
+		r = checks_run(&d, e);
+	refusals_move(&d, ret_refusals);
+	parts_done(&d);
+	parts_done(&d);
+	dump_close(&d);
+	return r;
+}
+
+static int refused(struct run *run, struct err *e)
+{
+	return run->refused.n ? err_set(e, -EOPNOTSUPP, "the container cannot be carried (%zu reasons)",
+					run->refused.n) :
+				0;
+}
+
+/* ---- stages ---- */
+
+static int stage_check(struct run *run, struct err *e)
+{
+	int r = dump_check(run->o->pid, run->o->cgroup, &run->refused, e);
+
+	return r < 0 ? r : refused(run, e);
+}
+
+static int stage_freeze(struct run *run, struct err *e)
+{
+	int r = dump_open(&run->d, run->o->pid, run->o->cgroup, false, e);
+
+	clock_gettime(CLOCK_MONOTONIC, &run->start);
+	return r < 0 ? r : freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+}
+
+static void undo_freeze(struct run *run)
+{
+	struct err e = { 0 };
+
+	if (run->d.cgroup_fd < 0)
+		return;
+	if (freezer_set(run->d.cgroup_fd, false, FREEZE_TIMEOUT_MS, &e) < 0)
+		log_error("%s", err_text(&e));
+}
+
+/* What appeared since the check on the running tree refuses too. */
+static int stage_collect(struct run *run, struct err *e)
+{
+	int r;
+
+	r = sink_stream_new(run->o->data_fd, &run->d.sink, e);
+	if (r < 0)
+		return r;
+	r = checks_run(&run->d, e);
+	if (r < 0)
+		return r;
+	refusals_move(&run->d, &run->refused);
+	return refused(run, e);
+}
+
+#define EACH_THREAD(d, t, th)                                                       \
+	for (size_t ti_ = 0; ti_ < (d)->n_tasks; ti_++)                             \
+		for (struct task *t = (d)->tasks[ti_]; t && !t->zombie; t = NULL)   \
+			for (struct thread *th = t->threads; th < t->threads + t->n_threads; th++)
+
+/* Frozen tasks can be seized and asked to stop; they do when the cgroup is thawed, without having
+ * run an instruction of their own. */
+static int stage_seize(struct run *run, struct err *e)
+{
+	int r;
+
+	run->seized = true;
+	EACH_THREAD(&run->d, t, th)
+	{
+		r = seize_start(th->tid, e);
+		if (r < 0)
+			return err_context(e, r, "thread %d of process %d", (int)th->nstid, (int)t->nspid);
+	}
+	r = freezer_set(run->d.cgroup_fd, false, FREEZE_TIMEOUT_MS, e);
+	/* Traced tasks count as frozen, so that `frozen 0` may never be said. */
+	if (r < 0 && r != -ETIMEDOUT)
+		return r;
+	EACH_THREAD(&run->d, t, th)
+	{
+		r = seize_wait(th->tid, &th->group_stopped, e);
+		if (r < 0)
+			return err_context(e, r, "thread %d of process %d", (int)th->nstid, (int)t->nspid);
+	}
+	run->times.freeze_us = us_since(&run->start);
+	return run->o->on_frozen ? run->o->on_frozen(run->o->arg, e) : 0;
+}
+
+static void undo_seize(struct run *run)
+{
+	if (!run->seized)
+		return;
+	EACH_THREAD(&run->d, t, th)
+	{
+		struct err e = { 0 };
+
+		if (th->agent && agent_cure(ptr_take(th->agent), &e) < 0)
+			log_error("process %d: %s", (int)t->nspid, err_text(&e));
+		seize_detach(th->tid, NULL);
+	}
+	run->seized = false;
+}
+
+static int stage_stopped(struct run *run, struct err *e)
+{
+	int r;
+
+	EACH_THREAD(&run->d, t, th)
+	{
+		r = seize_get_regs(th->tid, &th->regs, e);
+		if (r < 0)
+			return err_context(e, r, "thread %d of process %d", (int)th->nstid, (int)t->nspid);
+	}
+	for (size_t i = 0; i < run->d.n_tasks; i++) {
+		struct task *t = run->d.tasks[i];
+
+		for (size_t k = 0; k < cr_parts_n && !t->zombie; k++) {
+			if (!cr_parts[k]->stopped)
+				continue;
+			r = cr_parts[k]->stopped(&run->d, t, e);
+			if (r < 0)
+				return err_context(e, r, "process %d: %s", (int)t->nspid,
+						   cr_parts[k]->name);
+		}
+	}
+	return 0;
+}
+
+static int task_inject(struct task *t, struct err *e)
+{
+	int r = agent_inject(t->pid, t->pid, &t->threads[0].agent, e);
+
+	for (size_t i = 1; i < t->n_threads && r >= 0; i++)
+		r = agent_inject_thread(t->threads[0].agent, t->threads[i].tid, &t->threads[i].agent, e);
+	return r;
+}
+
+/* The leader's last: it owns the mapping. */
+static int task_cure(struct task *t, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = t->n_threads; i-- > 0;) {
+		struct err mine = { 0 };
+		int x = t->threads[i].agent ? agent_cure(ptr_take(t->threads[i].agent), &mine) : 0;
+
+		if (x < 0 && r >= 0)
+			r = err_set(e, x, "leaving thread %d: %s", (int)t->threads[i].nstid,
+				    err_text(&mine));
+	}
+	return r;
+}
+
+static int task_inside(struct run *run, struct task *t, struct err *e)
+{
+	struct err mine = { 0 };
+	int r = task_inject(t, &mine), cured;
+
+	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
+		if (!cr_parts[k]->inside)
+			continue;
+		r = cr_parts[k]->inside(&run->d, t, &mine);
+		if (r < 0)
+			err_context(&mine, r, "%s", cr_parts[k]->name);
+	}
+	cured = task_cure(t, e);
+	if (r < 0)
+		return err_set(e, r, "process %d: %s", (int)t->nspid, err_text(&mine));
+	return cured < 0 ? err_context(e, cured, "process %d", (int)t->nspid) : 0;
+}
+
+static int stage_inside(struct run *run, struct err *e)
+{
+	for (size_t i = 0; i < run->d.n_tasks; i++) {
+		struct task *t = run->d.tasks[i];
+		int r = t->zombie ? 0 : task_inside(run, t, e);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* From here on the tasks are pristine and merely frozen: whoever dies, a thaw is all it takes. */
+static int stage_leave(struct run *run, struct err *e)
+{
+	int r = freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+
+	if (r < 0)
+		return r;
+	EACH_THREAD(&run->d, t, th)
+	{
+		r = seize_detach(th->tid, e);
+		if (r < 0)
+			return err_context(e, r, "thread %d of process %d", (int)th->nstid, (int)t->nspid);
+	}
+	run->seized = false;
+	/* Each wakes once to enter the freezer's own trap. */
+	return freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+}
+
+static int stage_go(struct run *run, struct err *e)
+{
+	return run->o->wait_go ? run->o->wait_go(run->o->arg, e) : 0;
+}
+
+static uint64_t xfeatures(void)
+{
+	uint32_t lo, hi;
+
+	__asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (uint64_t)hi << 32 | lo;
+}
+
+/* Offset of a clock in the time namespace of `pid` ("self": ours), in ns. */
+static int64_t clock_offset(const char *pid, const char *clock)
+{
+	auto_free char *text = NULL;
+	char path[64];
+	const char *p;
+	long long sec, nsec;
+
+	snprintf(path, sizeof(path), "/proc/%s/timens_offsets", pid);
+	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return 0;
+	p = strstr(text, clock);
+	if (!p || sscanf(p + strlen(clock), "%lld %lld", &sec, &nsec) != 2)
+		return 0;
+	return sec * 1000000000ll + nsec;
+}
+
+static uint64_t clock_of(const struct dump *d, clockid_t id, const char *name)
+{
+	struct timespec now;
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", (int)d->root_pid);
+	clock_gettime(id, &now);
+	return (uint64_t)(now.tv_sec * 1000000000ll + now.tv_nsec - clock_offset("self", name) +
+			  clock_offset(pid, name));
+}
+
+static int header_put(struct dump *d, struct err *e)
+{
+	GwHeader h = GW_HEADER__INIT;
+	InventoryEntry inv = INVENTORY_ENTRY__INIT;
+	uint8_t vdso[MEM_HASH_LEN];
+	struct timespec now;
+	struct utsname u;
+	int r;
+
+	r = mem_vdso_hash(vdso, e);
+	if (r < 0)
+		return r;
+	uname(&u);
+	clock_gettime(CLOCK_REALTIME, &now);
+	h.has_version = h.has_monotonic_ns = h.has_boottime_ns = h.has_realtime_ns = true;
+	h.has_xfeatures = h.has_pages = h.has_vdso_sha256 = true;
+	h.version = STREAM_VERSION;
+	h.kernel = u.release;
+	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, "monotonic");
+	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, "boottime");
+	h.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	h.xfeatures = xfeatures();
+	h.pages = mem_pages(d);
+	h.vdso_sha256.data = vdso;
+	h.vdso_sha256.len = sizeof(vdso);
+	r = sink_put(d->sink, REC_GW_HEADER, 0, &h.base, e);
+	if (r < 0)
+		return r;
+	inv.img_version = 2; /* CRIU's "1.1" format */
+	inv.has_fdinfo_per_id = inv.fdinfo_per_id = true;
+	inv.has_ns_per_id = inv.ns_per_id = true;
+	return sink_put(d->sink, REC_INVENTORY, 0, &inv.base, e);
+}
+
+static int stage_capture(struct run *run, struct err *e)
+{
+	struct dump *d = &run->d;
+	int r = mem_plan(d, e);
+
+	if (r >= 0)
+		r = header_put(d, e);
+	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
+		if (!cr_parts[k]->frozen)
+			continue;
+		r = cr_parts[k]->frozen(d, e);
+		if (r < 0)
+			return err_context(e, r, "%s", cr_parts[k]->name);
+	}
+	if (r >= 0)
+		r = tree_put(d, e);
+	if (r < 0)
+		return r;
+	run->times.capture_us = us_since(&run->start) - run->times.freeze_us;
+	return run->o->on_captured ? run->o->on_captured(run->o->arg, mem_pages(d), e) : 0;
+}
+
+static int stage_pages(struct run *run, struct err *e)
+{
+	struct timespec start;
+	int r;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	r = mem_send_pages(&run->d, run->o->progress, run->o->arg, e);
+	if (r >= 0)
+		r = sink_end(run->d.sink, e);
+	if (r < 0)
+		return r;
+	run->bytes = sink_bytes(run->d.sink) + mem_pages(&run->d) * 4096;
+	run->times.pages_us = us_since(&start);
+	return 0;
+}
+
+static const struct stage {
+	const char *name;
+	int (*run)(struct run *run, struct err *e);
+	void (*undo)(struct run *run);
+} stages[] = {
+	{ "check", stage_check, NULL },
+	{ "freeze", stage_freeze, undo_freeze },
+	{ "collect", stage_collect, NULL },
+	{ "seize", stage_seize, undo_seize },
+	{ "registers", stage_stopped, NULL },
+	{ "inside", stage_inside, NULL },
+	{ "leave", stage_leave, NULL },
+	{ "go", stage_go, NULL },
+	{ "capture", stage_capture, NULL },
+	{ "pages", stage_pages, NULL },
+};
+
+int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t *ret_bytes,
+	     struct dump_times *ret_times, struct err *e)
+{
+	struct run run = { .o = o, .d = { .cgroup_fd = -1, .root_fd = -1 } };
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < array_len(stages) && r >= 0; i++) {
+		r = stages[i].run(&run, e);
+		if (r >= 0)
+			log_debug("dump: %s done", stages[i].name);
+	}
+	if (r < 0 && !run.refused.n)
+		err_context(e, r, "dump, %s", stages[i - 1].name);
+	parts_done(&run.d);
+	if (r < 0)
+		while (i-- > 0)
+			if (stages[i].undo)
+				stages[i].undo(&run);
+	dump_close(&run.d);
+	*ret_refusals = run.refused;
+	*ret_bytes = run.bytes;
+	*ret_times = run.times;
+	return r;
+}
+
+int dump_recover(pid_t pid, const char *cgroup, struct err *e)
+{
+	struct dump d;
+	int r = dump_open(&d, pid, cgroup, true, e);
+
+	if (r >= 0)
+		r = tree_collect(&d, e);
+	for (size_t i = 0; i < cr_parts_n && r >= 0; i++) {
+		struct err mine = { 0 };
+
+		if (cr_parts[i]->recover && cr_parts[i]->recover(&d, &mine) < 0)
+			log_error("recover, %s: %s", cr_parts[i]->name, err_text(&mine));
+	}
+	if (d.cgroup_fd >= 0) {
+		int x = freezer_set(d.cgroup_fd, false, FREEZE_TIMEOUT_MS, r < 0 ? NULL : e);
+
+		r = r < 0 ? r : x;
+	}
+	parts_done(&d);
+	dump_close(&d);
+	return r;
+}

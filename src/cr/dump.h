@@ -1,0 +1,33 @@
+/* dump - taking the state of a container; the stages of it.
+ *
+ * Whatever happens, the tree goes on as if nothing had been: success leaves it frozen in its cgroup
+ * with nothing of us in it, failure leaves it running. */
+#pragma once
+#include "cr/cr.h"
+#include "cr/mem/mem.h"
+
+struct dump_times {
+	uint64_t freeze_us, capture_us, pages_us;
+};
+
+struct dump_opts {
+	pid_t pid;
+	const char *cgroup; /* path of the container's own v2 cgroup */
+	int data_fd;
+	/* Each may be NULL; a negative result ends the dump as a failure. */
+	int (*on_frozen)(void *arg, struct err *e);   /* every task stands */
+	int (*wait_go)(void *arg, struct err *e);     /* returns when the link is silenced */
+	int (*on_captured)(void *arg, uint64_t pages, struct err *e);
+	mem_progress progress;
+	void *arg;
+};
+
+/* -EOPNOTSUPP with refusals in *ret_refusals (the caller's, refusals_done): untouched. */
+int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t *ret_bytes,
+	     struct dump_times *ret_times, struct err *e);
+
+/* Only the checks, on a tree that runs.  0 also where there are refusals. */
+int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e);
+
+/* After an engine was killed: switches off what it may have left in the tree and thaws the cgroup. */
+int dump_recover(pid_t pid, const char *cgroup, struct err *e);

@@ -1,0 +1,502 @@
+#include "cr/restore.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cr/task/grow.h"
+#include "cr/task/regs.h"
+#include "cr/task/tree.h"
+#include "sys/freezer.h"
+#include "sys/procfs.h"
+
+#define FREEZE_TIMEOUT_MS 10000
+#define THREADS_MAX 100000
+#define GUEST_DIR "/.godwit"
+
+struct run {
+	const struct restore_opts *o;
+	struct restore r;
+	struct grow *grow;
+	struct timespec start;
+	struct restore_times times;
+	uint64_t pages;
+};
+
+static uint64_t us_lap(struct timespec *start)
+{
+	struct timespec now;
+	uint64_t us;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	us = (uint64_t)((now.tv_sec - start->tv_sec) * 1000000 + (now.tv_nsec - start->tv_nsec) / 1000);
+	*start = now;
+	return us;
+}
+
+/* ---- the plan, from the records ---- */
+
+struct rtask *restore_task(struct restore *r, pid_t nspid)
+{
+	for (size_t i = 0; i < r->n_tasks; i++)
+		if (r->tasks[i]->nspid == nspid)
+			return r->tasks[i];
+	return NULL;
+}
+
+/* Sorted by id when loaded. */
+struct rfile *restore_file(struct restore *r, uint32_t id)
+{
+	size_t lo = 0, hi = r->n_files;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (r->files[mid]->id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < r->n_files && r->files[lo]->id == id ? r->files[lo] : NULL;
+}
+
+static const void *message_of(const struct restore *r, enum rec_kind kind, pid_t id)
+{
+	const struct record *rec = image_find(r->image, kind, (uint32_t)id, NULL);
+
+	return rec ? rec->msg : NULL;
+}
+
+static struct rtask *rtask_free(struct rtask *t)
+{
+	if (!t)
+		return NULL;
+	for (size_t i = 0; i < t->n_threads; i++) {
+		agent_free(t->threads[i].agent);
+		thread_regs_done(&t->threads[i].regs);
+	}
+	free(t->threads);
+	free(t);
+	return NULL;
+}
+AUTO_OF_DEFINE(rtask)
+
+static int threads_load(struct restore *r, struct rtask *t, const PstreeEntry *p, struct err *e)
+{
+	if (p->n_threads == 0 || p->n_threads > THREADS_MAX || p->threads[0] != p->pid)
+		return err_set(e, -EPROTO, "process %d has an impossible list of threads", (int)t->nspid);
+	t->threads = calloc(p->n_threads, sizeof(*t->threads));
+	if (!t->threads)
+		return err_sys(e, -ENOMEM, "reading processes");
+	t->n_threads = p->n_threads;
+	for (size_t i = 0; i < p->n_threads; i++) {
+		struct rthread *th = &t->threads[i];
+
+		if (p->threads[i] == 0 || p->threads[i] > 1u << 22)
+			return err_set(e, -EPROTO, "process %d has an impossible thread", (int)t->nspid);
+		th->nstid = (pid_t)p->threads[i];
+		th->core = message_of(r, REC_CORE, th->nstid);
+		th->extra = message_of(r, REC_GW_THREAD, th->nstid);
+		if (!th->core)
+			return err_set(e, -EPROTO, "the image lacks the core of thread %d", (int)th->nstid);
+	}
+	return 0;
+}
+
+static int task_load(struct restore *r, const PstreeEntry *p, struct rtask **ret, struct err *e)
+{
+	auto_of(rtask) *t = calloc(1, sizeof(*t));
+	int x;
+
+	if (!t)
+		return err_sys(e, -ENOMEM, "reading processes");
+	if (p->pid == 0 || p->pid > 1u << 22 || p->ppid > 1u << 22 || p->sid > 1u << 22 || p->pgid > 1u << 22)
+		return err_set(e, -EPROTO, "the image has a process with an impossible pid");
+	t->nspid = (pid_t)p->pid;
+	t->nsppid = (pid_t)p->ppid;
+	t->nspgid = (pid_t)p->pgid;
+	t->nssid = (pid_t)p->sid;
+	x = threads_load(r, t, p, e);
+	if (x < 0)
+		return x;
+	t->core = t->threads[0].core;
+	if (!t->core->tc)
+		return err_set(e, -EPROTO, "the core of process %d is incomplete", (int)t->nspid);
+	t->zombie = t->core->tc->task_state == TASK_STATE_DEAD;
+	t->mm = message_of(r, REC_MM, t->nspid);
+	t->extra = message_of(r, REC_GW_TASK, t->nspid);
+	*ret = ptr_take(t);
+	return 0;
+}
+
+static int tasks_load(struct restore *r, struct err *e)
+{
+	const struct record *rec;
+	size_t pos = 0, cap = 0;
+
+	while ((rec = image_find(r->image, REC_PSTREE, REC_ANY, &pos))) {
+		struct rtask *t = NULL;
+		int x = task_load(r, (const PstreeEntry *)rec->msg, &t, e);
+
+		if (x < 0)
+			return x;
+		if (array_grow(r->tasks, r->n_tasks, cap) < 0) {
+			rtask_free(t);
+			return err_sys(e, -ENOMEM, "reading processes");
+		}
+		r->tasks[r->n_tasks++] = t;
+	}
+	if (r->n_tasks == 0 || r->tasks[0]->nspid != 1 || r->tasks[0]->zombie)
+		return err_set(e, -EPROTO, "the image does not begin with a living init");
+	for (size_t i = 1; i < r->n_tasks; i++)
+		r->tasks[i]->parent = restore_task(r, r->tasks[i]->nsppid);
+	return 0;
+}
+
+static int file_cmp(const void *pa, const void *pb)
+{
+	const struct rfile *a = *(struct rfile *const *)pa, *b = *(struct rfile *const *)pb;
+
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static int files_load(struct restore *r, struct err *e)
+{
+	const struct record *rec;
+	size_t pos = 0, cap = 0;
+
+	while ((rec = image_find(r->image, REC_FILES, REC_ANY, &pos))) {
+		struct rfile *f = calloc(1, sizeof(*f));
+
+		if (!f || array_grow(r->files, r->n_files, cap) < 0) {
+			free(f);
+			return err_sys(e, -ENOMEM, "reading files");
+		}
+		f->fe = (const FileEntry *)rec->msg;
+		f->id = f->fe->id;
+		f->fd = -1;
+		r->files[r->n_files++] = f;
+	}
+	if (r->n_files)
+		qsort(r->files, r->n_files, sizeof(*r->files), file_cmp);
+	for (size_t i = 1; i < r->n_files; i++)
+		if (r->files[i - 1]->id == r->files[i]->id)
+			return err_set(e, -EPROTO, "the file %u is there twice", (unsigned)r->files[i]->id);
+	return 0;
+}
+
+static void run_done(struct run *run)
+{
+	struct restore *r = &run->r;
+
+	for (size_t i = cr_parts_n; i-- > 0;)
+		if (cr_parts[i]->restore_done)
+			cr_parts[i]->restore_done(r);
+	run->grow = grow_free(run->grow);
+	for (size_t i = 0; i < r->n_tasks; i++)
+		rtask_free(r->tasks[i]);
+	free(r->tasks);
+	for (size_t i = 0; i < r->n_files; i++) {
+		fd_close(&r->files[i]->fd);
+		free(r->files[i]);
+	}
+	free(r->files);
+	fd_close(&r->proc_fd);
+	fd_close(&r->root_fd);
+	fd_close(&r->cgroup_fd);
+	r->image = image_free(r->image);
+}
+
+/* ---- stages ---- */
+
+#define EACH_TASK(r, t)                                      \
+	for (size_t ti_ = 0; ti_ < (r)->n_tasks; ti_++)      \
+		for (struct rtask *t = (r)->tasks[ti_]; t && !t->zombie; t = NULL)
+
+static int stage_load(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	const struct record *rec;
+	int x = image_read_stream(run->o->data_fd, &r->image, e);
+
+	if (x < 0)
+		return x;
+	clock_gettime(CLOCK_MONOTONIC, &run->start);
+	rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
+	if (!rec)
+		return err_set(e, -EPROTO, "the stream has no header");
+	run->pages = ((const GwHeader *)rec->msg)->pages;
+	x = tasks_load(r, e);
+	if (x >= 0)
+		x = files_load(r, e);
+	if (x >= 0)
+		x = grow_new(r, &run->grow, e);
+	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
+		if (!cr_parts[i]->load)
+			continue;
+		x = cr_parts[i]->load(r, e);
+		if (x < 0)
+			return err_context(e, x, "%s", cr_parts[i]->name);
+	}
+	if (x < 0)
+		return x;
+	return run->o->on_plan ? run->o->on_plan(run->o->arg, r->n_tasks, run->pages, e) : 0;
+}
+
+static int user_ns_differs(struct restore *r, bool *ret, struct err *e)
+{
+	auto_free char *theirs = NULL, *ours = NULL;
+	int dir = proc_open(r->proc_fd, r->init_pid);
+	int x = dir < 0 ? err_sys(e, dir, "opening gw-init") : proc_readlink(dir, "ns/user", &theirs, e);
+
+	if (dir >= 0)
+		close(dir);
+	if (x >= 0)
+		x = proc_readlink(r->proc_fd, "self/ns/user", &ours, e);
+	if (x >= 0)
+		*ret = strcmp(theirs, ours) != 0;
+	return x;
+}
+
+static int stage_enter(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	struct rtask *init = r->tasks[0];
+	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, run->o->init, 0);
+	uint64_t addr;
+	int x;
+
+	if (pidfd < 0)
+		return err_sys(e, -errno, "there is no process %d", (int)run->o->init);
+	r->init_pid = run->o->init;
+	r->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r->cgroup = run->o->cgroup;
+	r->cgroup_fd = open(run->o->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (r->proc_fd < 0 || r->cgroup_fd < 0)
+		return err_sys(e, -errno, "opening %s", r->proc_fd < 0 ? "/proc" : run->o->cgroup);
+	x = user_ns_differs(r, &r->user_ns, e);
+	if (x >= 0)
+		x = seize_start(r->init_pid, e);
+	if (x >= 0)
+		x = seize_wait(r->init_pid, NULL, e);
+	if (x >= 0)
+		x = mem_agent_address(r, r->init_pid, &addr, e);
+	if (x >= 0)
+		x = agent_take_over(r->init_pid, r->init_pid, addr, &init->agent, e);
+	if (x < 0)
+		return err_context(e, x, "taking over gw-init");
+	init->threads[0].agent = init->agent;
+	init->pid = init->threads[0].tid = r->init_pid;
+	if (setns(pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP) < 0)
+		return err_sys(e, -errno, "entering the container's namespaces");
+	r->root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (r->root_fd < 0)
+		return err_sys(e, -errno, "opening the container's root");
+	return grow_begin(run->grow, e);
+}
+
+static int stage_disk(struct run *run, struct err *e)
+{
+	return run->o->wait_disk ? run->o->wait_disk(run->o->arg, e) : 0;
+}
+
+static int task_begin(struct restore *r, struct rtask *t, struct err *e)
+{
+	int x = 0;
+
+	for (size_t i = 0; i < cr_parts_n && x >= 0; i++)
+		if (cr_parts[i]->task_begin && (x = cr_parts[i]->task_begin(r, t, e)) < 0)
+			return err_context(e, x, "%s", cr_parts[i]->name);
+	x = mem_prepare(r, t, e);
+	return x < 0 ? x : mem_map(r, t, e);
+}
+
+static int stage_build(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	int x = 0;
+
+	for (size_t i = 0; i < cr_parts_n; i++)
+		if (cr_parts[i]->build && (x = cr_parts[i]->build(r, e)) < 0)
+			return err_context(e, x, "%s", cr_parts[i]->name);
+	x = task_begin(r, r->tasks[0], e);
+	if (x >= 0)
+		x = grow_some(run->grow, task_begin, e);
+	run->times.build_us = us_lap(&run->start);
+	return x;
+}
+
+static int filled(struct restore *r, struct rtask *t, void *arg, struct err *e)
+{
+	struct run *run = arg;
+
+	grow_filled(run->grow, t);
+	return grow_some(run->grow, task_begin, e);
+}
+
+static int progress(void *arg, uint64_t bytes, uint64_t total)
+{
+	struct run *run = arg;
+
+	return run->o->progress ? run->o->progress(run->o->arg, bytes, total) : 0;
+}
+
+static int stage_pages(struct run *run, struct err *e)
+{
+	struct mem_receiver rc = { .filled = filled, .progress = progress, .arg = run };
+	int x;
+
+	run->r.data_fd = run->o->data_fd;
+	x = mem_receive(&run->r, &rc, e);
+	run->times.pages_us = us_lap(&run->start);
+	return x;
+}
+
+static int stage_files(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	int x = grow_finish(run->grow, e);
+
+	if (x < 0)
+		return x;
+	EACH_TASK(r, t)
+		for (size_t i = 0; i < cr_parts_n; i++)
+			if (cr_parts[i]->task_filled && (x = cr_parts[i]->task_filled(r, t, e)) < 0)
+				return err_context(e, x, "process %d: %s", (int)t->nspid,
+						   cr_parts[i]->name);
+	return 0;
+}
+
+static int task_complete(struct restore *r, struct rtask *t, struct err *e)
+{
+	int x;
+
+	for (size_t k = 0; k < t->n_threads; k++)
+		for (size_t i = 0; i < cr_parts_n; i++)
+			if (cr_parts[i]->thread_end &&
+			    (x = cr_parts[i]->thread_end(r, t, &t->threads[k], e)) < 0)
+				return err_context(e, x, "thread %d: %s", (int)t->threads[k].nstid,
+						   cr_parts[i]->name);
+	for (size_t i = 0; i < cr_parts_n; i++)
+		if (cr_parts[i]->task_end && (x = cr_parts[i]->task_end(r, t, e)) < 0)
+			return err_context(e, x, "%s", cr_parts[i]->name);
+	return 0;
+}
+
+static int stage_threads(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	int x = grow_threads(run->grow, e);
+
+	if (x < 0)
+		return x;
+	EACH_TASK(r, t)
+	{
+		x = mem_protect_final(r, t, e);
+		if (x >= 0)
+			x = task_complete(r, t, e);
+		if (x < 0)
+			return err_context(e, x, "process %d", (int)t->nspid);
+	}
+	for (size_t i = 0; i < cr_parts_n; i++)
+		if (cr_parts[i]->finish && (x = cr_parts[i]->finish(r, e)) < 0)
+			return err_context(e, x, "%s", cr_parts[i]->name);
+	return 0;
+}
+
+/* gw-init's folder; nothing executes it any more.  It is not there where the container was started
+ * without it, which the tests do. */
+static void guest_dir_remove(void)
+{
+	if (umount2(GUEST_DIR, MNT_DETACH) < 0 && errno != ENOENT && errno != EINVAL)
+		log_warn("unmounting %s: %s", GUEST_DIR, strerror(errno));
+	if (rmdir(GUEST_DIR) < 0 && errno != ENOENT)
+		log_warn("removing %s: %s", GUEST_DIR, strerror(errno));
+}
+
+static int task_release(struct restore *r, struct rtask *t, struct err *e)
+{
+	auto_free struct agent **agents = calloc(t->n_threads, sizeof(*agents));
+	auto_free struct thread_regs *regs = calloc(t->n_threads, sizeof(*regs));
+
+	if (!agents || !regs)
+		return err_sys(e, -ENOMEM, "leaving process %d", (int)t->nspid);
+	for (size_t i = 0; i < t->n_threads; i++) {
+		agents[i] = ptr_take(t->threads[i].agent);
+		regs[i] = t->threads[i].regs; /* a view; they stay the thread's */
+	}
+	t->agent = NULL;
+	return agent_finish(agents, regs, t->n_threads, e);
+}
+
+static int stage_leave(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	int x;
+
+	guest_dir_remove();
+	EACH_TASK(r, t)
+	{
+		x = task_release(r, t, e);
+		if (x < 0)
+			return err_context(e, x, "leaving process %d", (int)t->nspid);
+	}
+	x = freezer_set(r->cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	if (x < 0)
+		return x;
+	EACH_TASK(r, t)
+	{
+		/* A stop by job control: taken when the cgroup is thawed. */
+		if (t->core->tc->task_state == TASK_STATE_STOPPED && kill(t->pid, SIGSTOP) < 0)
+			return err_sys(e, -errno, "stopping process %d", (int)t->nspid);
+		for (size_t k = 0; k < t->n_threads; k++) {
+			x = seize_detach(t->threads[k].tid, e);
+			if (x < 0)
+				return err_context(e, x, "leaving process %d", (int)t->nspid);
+		}
+	}
+	x = freezer_set(r->cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	run->times.finish_us = us_lap(&run->start);
+	return x;
+}
+
+static const struct stage {
+	const char *name;
+	int (*run)(struct run *run, struct err *e);
+} stages[] = {
+	{ "reading records", stage_load },
+	{ "entering", stage_enter },
+	{ "disk", stage_disk },
+	{ "building", stage_build },
+	{ "memory", stage_pages },
+	{ "files", stage_files },
+	{ "threads", stage_threads },
+	{ "leaving", stage_leave },
+};
+
+int restore_run(const struct restore_opts *o, struct restore_times *ret, struct err *e)
+{
+	struct run run = { .o = o,
+			   .r = { .proc_fd = -1, .root_fd = -1, .cgroup_fd = -1, .data_fd = -1 } };
+	int x = 0;
+
+	for (size_t i = 0; i < array_len(stages) && x >= 0; i++) {
+		x = stages[i].run(&run, e);
+		if (x < 0)
+			err_context(e, x, "restore, %s", stages[i].name);
+		else
+			log_debug("restore: %s done", stages[i].name);
+	}
+	run_done(&run);
+	*ret = run.times;
+	return x;
+}

@@ -1,0 +1,16 @@
+/* tree - the processes and threads of a container, collected for a dump. */
+#pragma once
+#include "cr/cr.h"
+
+extern const struct cr_part cr_part_tree;
+
+/* Fills d->tasks (in the order in which a restore makes them) with everything that descends from
+ * d->root_pid.  While the tree runs, what ends meanwhile is left out. */
+int tree_collect(struct dump *d, struct err *e);
+void tree_release(struct dump *d);
+
+/* Writes the records of tasks and threads that parts have filled. */
+int tree_put(struct dump *d, struct err *e);
+
+/* task_state of a core, as CRIU numbers them. */
+enum { TASK_STATE_ALIVE = 1, TASK_STATE_DEAD = 2, TASK_STATE_STOPPED = 3 };
