@@ -1,0 +1,257 @@
+/* move: the source offers, the target pulls; we only bring them together and tell what became of it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cli/cli.h"
+#include "cli/target.h"
+
+struct move {
+	struct target from, to;
+	bool dry_run, quiet, live;
+	json_t *row, *server; /* of the source */
+	json_t *source_op, *target_op;
+};
+
+static void move_done(struct move *m)
+{
+	target_done(&m->from);
+	target_done(&m->to);
+	json_decref(m->row);
+	json_decref(m->server);
+	json_decref(m->source_op);
+	json_decref(m->target_op);
+}
+
+/* What the target is asked to make: all of the source's own settings, its volatile ones too, since the
+ * address and the MAC belong to the container. */
+static json_t *target_body(const struct move *m, const char *address)
+{
+	auto_free char *url = NULL;
+	json_t *config = json_object_get(m->row, "config"), *body;
+
+	if (asprintf(&url, "%s/1.0/operations/%s", address, json_str(m->source_op, "id")) < 0)
+		return NULL;
+	body = json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:b, s:b}", "name", m->to.name, "type", "container",
+			 "architecture", json_str(m->row, "architecture"), "description",
+			 json_str(m->row, "description"), "config", config, "devices", json_object_get(m->row, "devices"),
+			 "profiles", json_object_get(m->row, "profiles"), "ephemeral", json_flag(m->row, "ephemeral"),
+			 "stateful", json_flag(m->row, "stateful"));
+	json_object_set_new(body, "source",
+			    json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:b, s:b, s:b}", "type", "migration", "mode", "pull",
+				      "operation", url, "certificate",
+				      json_str(json_object_get(m->server, "environment"), "certificate"), "base-image",
+				      json_str(config, "volatile.base_image"), "secrets",
+				      json_object_get(m->source_op, "metadata"), "live", m->live, "move", 1, "dry_run",
+				      m->dry_run));
+	return body;
+}
+
+static int offer(struct move *m, struct err *e)
+{
+	int r = remote_call(m->from.remote, "GET", NULL, &m->server, e, "/1.0");
+
+	if (r >= 0)
+		r = remote_call(m->from.remote, "GET", NULL, &m->row, e, "/1.0/instances/%s", m->from.name);
+	if (r < 0)
+		return r;
+	m->live = str_eq(json_str(m->row, "status"), "Running");
+	return remote_start(m->from.remote, "POST",
+			    json_pack("{s:s, s:b, s:b, s:b, s:b}", "name", m->to.name, "migration", 1, "live", m->live, "move", 1,
+				      "dry_run", m->dry_run),
+			    &m->source_op, e, "/1.0/instances/%s", m->from.name);
+}
+
+/* Where the target reaches the source: the address we reach it by, else one the source listens on. */
+static const char *source_address(const struct move *m, struct err *e)
+{
+	static char url[300];
+	const char *addr = remote_addr(m->from.remote), *said;
+
+	if (str_starts(addr, "https://"))
+		return addr;
+	said = json_string_value(json_array_get(
+		json_object_get(json_object_get(m->server, "environment"), "addresses"), 0));
+	if (!said) {
+		err_set(e, -ENOTCONN, "this host listens on no address that the other could reach it by: "
+			"`godwit config set core.https_address=HOST:8443`");
+		return NULL;
+	}
+	snprintf(url, sizeof(url), "https://%s", said);
+	return url;
+}
+
+static bool is_final(const json_t *op)
+{
+	return json_int(op, "status_code", 0) >= 200;
+}
+
+/* Both sides' ends; progress of either meanwhile.  The source's may come a little later than the
+ * target's (it removes the original), and both have to have ended for the container to be moved. */
+static int wait_both(struct move *m, struct err *e)
+{
+	auto_free char *source = strdup(json_str(m->source_op, "id")), *target = strdup(json_str(m->target_op, "id"));
+	bool source_lost = false;
+
+	while (source && target && (!is_final(m->target_op) || (!is_final(m->source_op) && !source_lost))) {
+		struct remote *remote = is_final(m->target_op) ? m->from.remote : m->to.remote;
+		bool at_target = remote == m->to.remote;
+		auto_json *op = NULL;
+		struct err why = { 0 };
+		int r = remote_look(remote, at_target ? target : source, 1, &op, &why);
+
+		/* A source that has handed everything over and then went away does not make the move a failure. */
+		if (r < 0 && !at_target) {
+			source_lost = true;
+			continue;
+		}
+		if (r < 0) {
+			progress_clear();
+			return err_set(e, r, "%s; whether the container has moved is not known here: `godwit list %s: %s:` tells",
+				       why.text, remote_name(m->from.remote), remote_name(m->to.remote));
+		}
+		json_decref(at_target ? m->target_op : m->source_op);
+		*(at_target ? &m->target_op : &m->source_op) = json_incref(op);
+		progress_show(json_object_get(op, "metadata"));
+	}
+	progress_clear();
+	return 0;
+}
+
+static bool failed(const json_t *op)
+{
+	return is_final(op) && json_int(op, "status_code", 0) != 200;
+}
+
+/* Who failed first knows why; the other only saw the connection close. */
+static int verdict(const struct move *m, struct err *e)
+{
+	const char *s = json_str(m->source_op, "err"), *t = json_str(m->target_op, "err");
+
+	if (!failed(m->source_op) && !failed(m->target_op))
+		return 0;
+	if (failed(m->source_op) && !failed(m->target_op) && !m->dry_run)
+		return err_set(e, -EIO, "%s has taken the container, but %s says: %s", remote_name(m->to.remote),
+			       remote_name(m->from.remote), s);
+	if (!*s || str_eq(s, t))
+		return err_set(e, -EIO, "%s: %s", remote_name(m->to.remote), t);
+	if (!*t)
+		return err_set(e, -EIO, "%s: %s", remote_name(m->from.remote), s);
+	return err_set(e, -EIO, "%s: %s\n       %s: %s", remote_name(m->from.remote), s, remote_name(m->to.remote), t);
+}
+
+/* "pause 212 ms (freeze 3 ms, disk 80 ms, …)": whatever parts the daemons have measured. */
+static void print_figures(const struct move *m, uint64_t total_us)
+{
+	const json_t *figures[2] = { json_object_get(m->source_op, "metadata"), json_object_get(m->target_op, "metadata") };
+	int64_t pause = -1, bytes = -1, disk = -1;
+	char parts[512] = "";
+
+	for (int i = 0; i < 2; i++) {
+		json_t *list = json_object_get(figures[i], "pause_parts"), *v;
+		const char *key;
+
+		pause = json_int(figures[i], "pause_us", pause);
+		bytes = json_int(figures[i], "bytes", bytes);
+		disk = json_int(figures[i], "disk_bytes", disk);
+		json_object_foreach(list, key, v)
+			snprintf(parts + strlen(parts), sizeof(parts) - strlen(parts), "%s%s %s", parts[0] ? ", " : "", key,
+				 cli_duration_us((uint64_t)json_integer_value(v)));
+	}
+	printf("%s is on %s: %s in all", m->to.name, remote_name(m->to.remote), cli_duration_us(total_us));
+	if (pause >= 0)
+		printf(", pause %s%s%s%s", cli_duration_us((uint64_t)pause), parts[0] ? " (" : "", parts, parts[0] ? ")" : "");
+	if (bytes >= 0)
+		printf(", memory and state %s", cli_bytes((uint64_t)bytes));
+	if (disk >= 0)
+		printf(", disk %s", cli_bytes((uint64_t)disk));
+	putchar('\n');
+}
+
+static void print_notes(const struct move *m)
+{
+	const json_t *ops[2] = { m->source_op, m->target_op };
+
+	for (int i = 0; i < 2; i++) {
+		json_t *list = json_object_get(json_object_get(ops[i], "metadata"), "notes"), *n;
+		size_t k;
+
+		json_array_foreach(list, k, n)
+			fprintf(stderr, "Note: %s\n", json_string_value(n));
+	}
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static int move(struct move *m, struct err *e)
+{
+	uint64_t begun = now_us();
+	const char *address;
+	int r = offer(m, e);
+
+	if (r < 0)
+		return r;
+	address = source_address(m, e);
+	r = address ? remote_start(m->to.remote, "POST", target_body(m, address), &m->target_op, e, "/1.0/instances") :
+		      -ENOTCONN;
+	if (r < 0) { /* nobody will come for the offer */
+		remote_call(m->from.remote, "DELETE", NULL, NULL, NULL, "/1.0/operations/%s", json_str(m->source_op, "id"));
+		return r;
+	}
+	r = wait_both(m, e);
+	if (r >= 0)
+		r = verdict(m, e);
+	if (r < 0)
+		return r;
+	print_notes(m);
+	if (m->dry_run)
+		printf("%s could move to %s.\n", m->from.name, remote_name(m->to.remote));
+	else if (!m->quiet)
+		print_figures(m, now_us() - begun);
+	return 0;
+}
+
+int cmd_move(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "dry-run", no_argument, NULL, 'n' },
+						 { "quiet", no_argument, NULL, 'q' },
+						 CLI_HELP, { 0 } };
+	__attribute__((cleanup(move_done))) struct move m = { 0 };
+	struct err e = { 0 };
+	int opt, r;
+
+	while ((opt = getopt_long(argc, argv, "hqn", options, NULL)) != -1) {
+		if (opt == 'n')
+			m.dry_run = true;
+		else if (opt == 'q')
+			m.quiet = true;
+		else
+			return cli_usage(cli, opt);
+	}
+	if (!cli_args(cli, argc, 2, 2, &r))
+		return r;
+	r = target_open(cli->conf, argv[optind], true, &m.from, &e);
+	if (r >= 0)
+		r = target_open(cli->conf, argv[optind + 1], false, &m.to, &e);
+	if (r >= 0 && !*m.to.name) {
+		free(m.to.name);
+		m.to.name = strdup(m.from.name);
+		r = m.to.name ? 0 : err_sys(&e, -ENOMEM, "cannot move");
+	}
+	if (r >= 0 && str_eq(remote_name(m.from.remote), remote_name(m.to.remote)))
+		r = err_set(&e, -EINVAL, "%s is on %s already; another host is meant as `HOST:`", m.from.name,
+			    remote_name(m.from.remote));
+	if (r >= 0)
+		r = move(&m, &e);
+	return r < 0 ? cli_fail(&e) : 0;
+}

@@ -1,0 +1,210 @@
+#include "cli/remote.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cli/cli.h"
+
+struct remote {
+	char *name, *addr, *host, *pem, *cert, *key;
+	struct http_endpoint ep;
+	struct http_client *http;
+};
+
+static int fill_endpoint(struct remote *r, struct conf *c, struct err *e)
+{
+	const char *path;
+	int n;
+
+	if (str_starts(r->addr, "unix:")) {
+		r->ep.unix_path = r->addr + 5;
+		return 0;
+	}
+	n = http_url_parse(r->addr, &r->host, &r->ep.port, &path, e);
+	if (n >= 0)
+		n = conf_client_cert(c, &r->cert, &r->key, e);
+	if (n >= 0)
+		n = conf_remote_cert(c, r->name, &r->pem, e);
+	r->ep.host = r->host;
+	r->ep.cert_file = r->cert;
+	r->ep.key_file = r->key;
+	r->ep.pin_pem = r->pem;
+	return n;
+}
+
+int remote_open(struct conf *c, const char *name, struct remote **ret, struct err *e)
+{
+	const char *addr = conf_remote_addr(c, name);
+	struct remote *r;
+	int n;
+
+	if (!addr)
+		return err_set(e, -ENOENT, "there is no remote '%s'; `godwit remote list` shows them", name);
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return err_sys(e, -ENOMEM, "cannot connect to %s", name);
+	r->name = strdup(name);
+	r->addr = strdup(addr);
+	n = r->name && r->addr ? fill_endpoint(r, c, e) : err_sys(e, -ENOMEM, "cannot connect to %s", name);
+	if (n >= 0)
+		n = http_client_new(&r->ep, &r->http, e);
+	if (n < 0) {
+		remote_free(r);
+		return n;
+	}
+	*ret = r;
+	return 0;
+}
+
+struct remote *remote_free(struct remote *r)
+{
+	if (!r)
+		return NULL;
+	http_client_free(r->http);
+	free(r->name);
+	free(r->addr);
+	free(r->host);
+	free(r->pem);
+	free(r->cert);
+	free(r->key);
+	free(r);
+	return NULL;
+}
+
+const char *remote_name(const struct remote *r)
+{
+	return r->name;
+}
+
+const char *remote_addr(const struct remote *r)
+{
+	return r->addr;
+}
+
+struct http_client *remote_http(struct remote *r)
+{
+	return r->http;
+}
+
+const struct http_endpoint *remote_endpoint(const struct remote *r)
+{
+	return &r->ep;
+}
+
+/* The sentence of a server that is not this machine begins with its name. */
+static int with_name(const struct remote *r, int code, struct err *e)
+{
+	return strcmp(r->name, "local") == 0 ? code : err_context(e, code, "%s", r->name);
+}
+
+static int call(struct remote *r, const char *method, json_t *body, const char *path, json_t **ret, struct err *e)
+{
+	auto_json *taken = body;
+	int n = http_request_json(r->http, method, path, taken, ret, e);
+
+	return n < 0 ? with_name(r, n, e) : n;
+}
+
+int remote_look(struct remote *r, const char *id, int timeout_s, json_t **ret_op, struct err *e)
+{
+	auto_free char *path = NULL;
+	auto_json *reply = NULL;
+	int n;
+
+	if (asprintf(&path, "/1.0/operations/%s/wait?timeout=%d", id, timeout_s) < 0)
+		return err_sys(e, -ENOMEM, "cannot wait");
+	n = call(r, "GET", NULL, path, &reply, e);
+	if (n < 0)
+		return n;
+	if (!json_is_object(json_object_get(reply, "metadata")))
+		return err_set(e, -EPROTO, "%s does not say what became of the operation", r->addr);
+	*ret_op = json_incref(json_object_get(reply, "metadata"));
+	return 0;
+}
+
+int remote_wait(struct remote *r, const char *id, json_t **ret_op, struct err *e)
+{
+	for (;;) {
+		auto_json *op = NULL;
+		int64_t status;
+		int n = remote_look(r, id, 1, &op, e);
+
+		if (n < 0) {
+			progress_clear();
+			return n;
+		}
+		status = json_int(op, "status_code", 0);
+		if (status < 200) {
+			progress_show(json_object_get(op, "metadata"));
+			continue;
+		}
+		progress_clear();
+		if (status != 200) {
+			const char *text = json_str(op, "err");
+
+			return with_name(r, err_set(e, status == 401 ? -ECANCELED : -EIO, "%s",
+						    *text ? text : "the operation failed"), e);
+		}
+		if (ret_op)
+			*ret_op = json_incref(op);
+		return 0;
+	}
+}
+
+static int vstart(struct remote *r, const char *method, json_t *body, const char *fmt, va_list ap,
+		  json_t **ret_reply, struct err *e)
+{
+	auto_free char *path = NULL;
+
+	if (vasprintf(&path, fmt, ap) < 0) {
+		json_decref(body);
+		return err_sys(e, -ENOMEM, "cannot talk to %s", r->name);
+	}
+	return call(r, method, body, path, ret_reply, e);
+}
+
+int remote_call(struct remote *r, const char *method, json_t *body_taken, json_t **ret, struct err *e,
+		const char *path, ...)
+{
+	auto_json *reply = NULL, *op = NULL;
+	json_t *metadata;
+	va_list ap;
+	int n;
+
+	va_start(ap, path);
+	n = vstart(r, method, body_taken, path, ap, &reply, e);
+	va_end(ap);
+	if (n < 0)
+		return n;
+	metadata = json_object_get(reply, "metadata");
+	if (str_eq(json_str(reply, "type"), "async")) {
+		n = remote_wait(r, json_str(metadata, "id"), &op, e);
+		if (n < 0)
+			return n;
+		metadata = json_object_get(op, "metadata");
+	}
+	if (ret)
+		*ret = metadata ? json_incref(metadata) : json_null();
+	return 0;
+}
+
+int remote_start(struct remote *r, const char *method, json_t *body_taken, json_t **ret_op, struct err *e,
+		 const char *path, ...)
+{
+	auto_json *reply = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, path);
+	n = vstart(r, method, body_taken, path, ap, &reply, e);
+	va_end(ap);
+	if (n < 0)
+		return n;
+	if (!*json_str(json_object_get(reply, "metadata"), "id"))
+		return err_set(e, -EPROTO, "%s: the server has started no operation", r->name);
+	*ret_op = json_incref(json_object_get(reply, "metadata"));
+	return 0;
+}
