@@ -104,16 +104,14 @@ int content_put(struct dump *d, int fd, uint64_t size, uint32_t id, struct err *
 /* ---- dump ---- */
 
 /* The first open file of this inode lends its id to the ghost. */
-static uint32_t ghost_id(const struct dump *d, const struct ofile *f)
+static uint32_t ghost_id(struct dump *d, const struct ofile *f)
 {
-	for (size_t i = 0; i < d->n_ofiles; i++) {
-		const struct ofile *o = d->ofiles[i];
+	uint32_t id = f->id;
 
-		if (o->st.st_ino == f->st.st_ino && o->st.st_dev == f->st.st_dev && o->kind == f->kind &&
-		    o->st.st_nlink == 0)
-			return o->id;
-	}
-	return f->id;
+	for (const struct ofile *o = NULL; (o = dump_inode_next(d, f->st.st_dev, f->st.st_ino, o));)
+		if (o->kind == f->kind && o->id < id)
+			id = o->id;
+	return id;
 }
 
 static int ghost_write(struct dump *d, struct ofile *f, uint32_t id, struct err *e)

@@ -2,5 +2,10 @@
 #pragma once
 #include "cr/cr.h"
 
+extern const struct file_kind file_kind_pipe;
+extern const struct file_kind file_kind_fifo;
+extern const struct file_kind file_kind_eventfd;
+extern const struct file_kind file_kind_signalfd;
+extern const struct file_kind file_kind_timerfd;
 extern const struct file_kind file_kind_reg;
 extern const struct file_kind file_kind_unsupported;

@@ -65,11 +65,27 @@ static void table_reset(struct dump *d)
 	memset(tb, 0, sizeof(*tb));
 }
 
-static size_t bucket_of(const struct stat *st)
+static size_t bucket_of(dev_t dev, ino_t ino)
 {
-	uint64_t h = (uint64_t)st->st_ino * 0x9e3779b97f4a7c15ull ^ (uint64_t)st->st_dev;
+	uint64_t h = (uint64_t)ino * 0x9e3779b97f4a7c15ull ^ (uint64_t)dev;
 
 	return (h >> 20) % TABLE_BUCKETS;
+}
+
+struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct ofile *prev)
+{
+	struct table *tb = dump_table(d);
+	const struct table_bucket *b = &tb->buckets[bucket_of(dev, ino)];
+	bool seen = !prev;
+
+	for (size_t i = 0; i < b->n; i++) {
+		struct ofile *f = b->list[i];
+
+		if (seen && f->st.st_dev == dev && f->st.st_ino == ino)
+			return f;
+		seen = seen || f == prev;
+	}
+	return NULL;
 }
 
 /* Where fd's description is in the bucket, or where it would have to be. */
@@ -217,7 +233,7 @@ static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, i
 	if (fdinfo_u64(info, "flags", 8, &flags) < 0)
 		return err_set(e, -EPROTO, "process %d, fd %d: fdinfo without flags", t->nspid, fd);
 
-	b = &tb->buckets[bucket_of(&st)];
+	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino)];
 	r = bucket_find(b, lfd, &at, &found);
 	if (r < 0)
 		return err_sys(e, r, "kcmp");
@@ -421,7 +437,7 @@ static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_pa
 	tb = dump_table(d);
 	if (fstat(lfd, &st) < 0)
 		return err_sys(e, -errno, "fstat of a file in use");
-	b = &tb->buckets[bucket_of(&st)];
+	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino)];
 	r = bucket_find(b, lfd, &at, &found);
 	if (r < 0)
 		return err_sys(e, r, "kcmp");
@@ -481,16 +497,18 @@ int dump_fds_each(struct dump *d, int (*fn)(void *arg, struct task *t, int fd, b
 
 /* ---- the part ---- */
 
+/* Pipes last: an end of one may be in flight in a socket, which is found by the socket's check. */
 static int check_all(struct dump *d, struct err *e)
 {
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < d->n_ofiles; i++) {
-		struct ofile *f = d->ofiles[i];
+	for (int pass = 0; pass < 2; pass++)
+		for (size_t i = 0; r >= 0 && i < d->n_ofiles; i++) {
+			struct ofile *f = d->ofiles[i];
 
-		if (f->kind->check)
-			r = f->kind->check(d, f, e);
-	}
+			if (f->kind->check && S_ISFIFO(f->st.st_mode) == pass)
+				r = f->kind->check(d, f, e);
+		}
 	return r < 0 ? r : 0;
 }
 

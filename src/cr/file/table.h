@@ -44,6 +44,8 @@ struct table {
 
 /* The table of this dump (made when missing); NULL: no memory. */
 struct table *dump_table(struct dump *d);
+/* The open files of one inode: the next behind prev (NULL: the first); NULL: no more. */
+struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct ofile *prev);
 /* Collects if that has not happened in this phase. */
 int dump_table_collect(struct dump *d, struct err *e);
 
