@@ -135,6 +135,7 @@ int agent_run_fds(struct agent *a, struct aprog *p, const int *fds, size_t n_fds
 	}
 	if ((size_t)n < sizeof(head))
 		return err_set(e, -EPROTO, "the agent in thread %d answered %zd bytes", a->tid, n);
+	a->answered = true;
 	memcpy(&head, msg, sizeof(head));
 	r = head.status < 0 && head.failed >= p->n_ops ? 0 : aprog_unpack(p, msg, (size_t)n, e);
 	if (r >= 0 && head.status < 0)

@@ -98,8 +98,6 @@ static int thread_check(struct agent *a, struct err *e)
 		return r;
 	if (a->gp.cs != USER_CS_64)
 		return err_set(e, -ENOTSUP, "thread %d runs 32-bit code", a->tid);
-	if (a->p->site && a->gp.rip - a->p->site < ARCH_STUB_MAX)
-		return err_set(e, -EAGAIN, "thread %d is on its way out of a killed checkpoint", a->tid);
 	return 0;
 }
 
@@ -213,6 +211,9 @@ int agent_enter(struct agent *a, uint64_t addr, struct err *e)
 	r = thread_check(a, e);
 	if (r >= 0)
 		r = proc_site_find(p, &p->site, e);
+	if (r >= 0 && a->gp.rip - p->site < ARCH_STUB_MAX)
+		r = err_set(e, -EAGAIN, "thread %d is on its way out of a killed checkpoint; let it go on and "
+					"try again", a->tid);
 	if (r < 0) {
 		p->site = 0;
 		return r;
@@ -330,20 +331,42 @@ int agent_inject_thread(struct agent *leader, pid_t tid, struct agent **ret, str
 
 /* ---- cure ---- */
 
-/* A thread that is not the last: stopped in recvmsg, it can be given its own state at once.  The mask
- * first: killed in between, the agent still leaves by itself. */
-static int cure_thread(struct agent *a, struct err *e)
+/* Stops the thread in recvmsg and sends it on the agent's own way out, up to the end of its close. */
+static int leave_start(struct agent *a, struct err *e)
 {
-	struct agent *l = proc_leader(a->p);
-	int none = -1, r;
+	struct user_regs_struct gp = a->gp;
+	uint64_t args[6] = { a->slot };
+	struct aprog *nothing;
+	long got;
+	int r = 0;
 
-	if (!l)
-		return err_set(e, -EINVAL, "thread %d: the leader's agent has left", a->tid);
-	r = proc_write(a->p, a->slot + offsetof(struct agent_slot, channel), &none, sizeof(none), e);
-	if (r >= 0)
-		r = AGENT_CALL(l, NULL, e, SYS_close, (uint64_t)a->channel);
+	if (!a->answered) {
+		nothing = aprog_new();
+		r = nothing ? agent_run(a, nothing, e) : err_sys(e, -ENOMEM, "leaving");
+		aprog_free(nothing);
+	}
 	if (r >= 0)
 		r = seize_interrupt(a->tid, e);
+	if (r < 0)
+		return r;
+	arch_regs_call(&gp, a->p->base + AGENT_ENTRY_LEAVE, 0, args);
+	gp.rsp = a->slot + a->slot_len;
+	r = seize_set_gp(a->tid, &gp, e);
+	if (r >= 0)
+		r = call_watch(a->tid, SYS_close, &got, e);
+	if (r >= 0)
+		fd_close(&a->sock);
+	return r;
+}
+
+/* A thread that is not the last needs no more than that.  The mask first: killed in between, the agent
+ * still leaves by itself; killed before the count of users is right, the mapping stays. */
+static int cure_thread(struct agent *a, struct err *e)
+{
+	int r = leave_start(a, e);
+
+	if (r >= 0)
+		r = seize_settle(a->tid, e);
 	if (r >= 0)
 		r = seize_set_mask(a->tid, a->sigmask, e);
 	if (r >= 0)
@@ -366,11 +389,9 @@ static int cure_leader(struct agent *a, struct err *e)
 			return r;
 	}
 	p->n_chunks = 0;
-	r = seize_interrupt(a->tid, e);
-	if (r < 0)
-		return r;
-	fd_close(&a->sock);
-	r = home_bring(a, e);
+	r = leave_start(a, e);
+	if (r >= 0)
+		r = home_bring(a, e);
 	if (r < 0)
 		return r;
 	site_restore(p);

@@ -59,6 +59,7 @@ struct agent {
 	uint32_t data_len;
 	bool traced;
 	bool leader;
+	bool answered;        /* it has been in its loop, so its slot knows the channel */
 	struct user_regs_struct gp; /* dump: the thread's own */
 	uint64_t sigmask;
 	uint64_t stub;

@@ -115,20 +115,38 @@ int proc_read(struct agent_proc *p, uint64_t addr, void *data, size_t len, struc
 
 /* ---- the site: a piece of executable memory that nobody uses ---- */
 
-/* 1: the last ARCH_STUB_MAX bytes of [start, end) are zero (the linker's padding of a last page). */
-static int site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret)
+/* A stub that a killed injection left: free again when its agent's mapping is gone (unmapping it is the
+ * stub's own work, so the agent has left; the caller looks whether the thread is still in the stub). */
+static bool site_is_left(struct agent_proc *p, const uint8_t *tail, bool *ret_busy)
+{
+	struct arch_stub_tail t;
+	uint8_t head[32];
+
+	memcpy(&t, tail + ARCH_STUB_MAX - sizeof(t), sizeof(t));
+	if (t.magic != ARCH_STUB_MAGIC)
+		return false;
+	if (t.base && proc_read(p, t.base, head, sizeof(head), NULL) >= 0 &&
+	    memcmp(head, agent_blob, sizeof(head)) == 0)
+		*ret_busy = true;
+	return true;
+}
+
+/* True: the last ARCH_STUB_MAX bytes of [start, end) are zero (the linker's padding of a last page), or
+ * have been used by us. */
+static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret, bool *ret_busy)
 {
 	uint8_t tail[ARCH_STUB_MAX];
 	uint64_t at = end - sizeof(tail);
 
 	if (end - start < 4096 || proc_read(p, at, tail, sizeof(tail), NULL) < 0)
-		return 0;
+		return false;
+	*ret = at;
+	if (site_is_left(p, tail, ret_busy))
+		return true;
 	for (size_t i = 0; i < sizeof(tail); i++)
 		if (tail[i])
-			return 0;
-	memcpy(p->site_saved, tail, sizeof(tail));
-	*ret = at;
-	return 1;
+			return false;
+	return true;
 }
 
 /* The end of the vdso's last page is best: every process has one, it belongs to no file.  Else the
@@ -137,7 +155,8 @@ int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
 {
 	auto_free char *maps = NULL;
 	char path[32], *line, *save = NULL;
-	uint64_t fallback = 0;
+	uint64_t fallback = 0, found = 0;
+	bool busy = false;
 	int r;
 
 	snprintf(path, sizeof(path), "%d/maps", p->pid);
@@ -153,18 +172,24 @@ int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
 			continue;
 		if (perm[0] != 'r' || perm[2] != 'x' || perm[3] != 'p' || end <= start)
 			continue;
-		if (strcmp(name, "[vdso]") == 0 && site_try(p, start, end, ret))
-			return 0;
-		if (!fallback && strcmp(name, "[vsyscall]") != 0 && site_try(p, start, end, &at))
+		if (!site_try(p, start, end, &at, &busy))
+			continue;
+		if (strcmp(name, "[vdso]") == 0)
+			found = at;
+		else if (!fallback)
 			fallback = at;
 	}
-	if (!fallback)
+	if (busy)
+		return err_set(e, -EAGAIN, "process %d is on its way out of a killed checkpoint; let it go on "
+					   "and try again", p->pid);
+	if (!found)
+		found = fallback;
+	if (!found)
 		return err_set(e, -ENOSPC,
-			       "process %d has no executable memory with room for %d bytes of code (a "
-			       "killed checkpoint may still be in it)",
+			       "process %d has no executable memory with room for %d bytes of code",
 			       p->pid, ARCH_STUB_MAX);
-	/* site_saved holds zeros either way: that is what a site is. */
-	*ret = fallback;
+	/* site_saved is zeros: that is what a site was before us. */
+	*ret = found;
 	return 0;
 }
 

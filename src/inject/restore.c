@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <dirent.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -21,6 +22,8 @@
 #include "base/mem.h"
 #include "inject/prog.h"
 #include "sys/abi.h"
+
+#define EXIT_WAIT_MS 5000
 
 int agent_take_over(pid_t host_pid, pid_t tid, uint64_t addr, struct agent **ret, struct err *e)
 {
@@ -308,7 +311,7 @@ int agent_exit(struct agent *a, int wait_status, struct err *e)
 {
 	struct aprog *p = aprog_new();
 	pid_t tid = a->tid;
-	bool traced = a->traced;
+	struct pollfd dead = { .fd = a->p->pidfd, .events = POLLIN };
 	int r;
 
 	if (!p) {
@@ -318,11 +321,16 @@ int agent_exit(struct agent *a, int wait_status, struct err *e)
 	exit_program(p, wait_status);
 	r = agent_run(a, p, NULL);
 	aprog_free(p);
+	if (r == -EPIPE) {
+		/* The channel closes before the process is a zombie that can be waited for. */
+		if (a->traced)
+			waitpid(tid, NULL, __WALL);
+		else if (poll(&dead, 1, EXIT_WAIT_MS) != 1)
+			r = -ETIMEDOUT;
+	}
 	agent_drop(a);
 	if (r != -EPIPE)
 		return err_set(e, r < 0 ? r : -EIO, "process %d did not end with status %#x", tid, wait_status);
-	if (traced)
-		waitpid(tid, NULL, __WALL);
 	return 0;
 }
 

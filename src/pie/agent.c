@@ -65,6 +65,7 @@ struct inbox {
 
 long agent_clone_thread(struct clone_args_ *ca, uint64_t len, struct agent_slot *slot);
 void agent_run(struct agent_slot *s);
+void agent_leave(struct agent_slot *s);
 
 static long sys6(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
@@ -83,7 +84,7 @@ static long sys6(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64
 #define SYS1(nr, a) sys6(nr, (uint64_t)(a), 0, 0, 0, 0, 0)
 #define SYS3(nr, a, b, c) sys6(nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
 
-static __attribute__((noreturn)) void leave(struct agent_slot *s)
+__attribute__((noreturn)) void agent_leave(struct agent_slot *s)
 {
 	if (s->leave != AGENT_LEAVE_RETURN) {
 		for (;;)
@@ -417,7 +418,7 @@ static void channel_make(struct agent_slot *s)
 	s->pair[0] = s->pair[1] = -1;
 	s->error = (int32_t)sys6(NR_socketpair, 1, 5 | O_CLOEXEC_, 0, (uint64_t)s->pair, 0, 0);
 	if (s->error < 0)
-		leave(s);
+		agent_leave(s);
 	/* The master, stopped at the end of socketpair, has fetched its end by now, or is dead. */
 	SYS1(NR_close, s->pair[1]);
 	s->channel = s->pair[0];
@@ -441,7 +442,7 @@ __attribute__((noreturn)) void agent_run(struct agent_slot *s)
 			m->failed = ~0u;
 			n = sizeof(*m);
 		} else if (n <= 0) {
-			leave(s);
+			agent_leave(s);
 		} else if (program_run(s, n, &in, &fd) == 1) {
 			in.n = 0;
 			continue;
@@ -450,6 +451,6 @@ __attribute__((noreturn)) void agent_run(struct agent_slot *s)
 			if (in.fds[i] >= 0)
 				SYS1(NR_close, in.fds[i]);
 		if (answer(s, (uint64_t)n, fd) < 0)
-			leave(s);
+			agent_leave(s);
 	}
 }

@@ -23,6 +23,11 @@ agent_loop_entry:
 	syscall
 1:	jmp	1b
 
+	.org 0xc0
+	cld
+	call	agent_leave
+	ud2
+
 	.text
 	/* long agent_clone_thread(struct clone_args *ca, size_t len, struct agent_slot *slot) */
 	.globl agent_clone_thread

@@ -32,6 +32,7 @@
 #define AGENT_ENTRY_FIRST 0x00u   /* mprotect with the arguments in registers, then as RUN */
 #define AGENT_ENTRY_RUN 0x40u     /* rdi: the slot */
 #define AGENT_ENTRY_SYSCALL 0x80u /* a syscall instruction and a loop that stands still */
+#define AGENT_ENTRY_LEAVE 0xc0u   /* rdi: the slot; closes the channel and leaves */
 
 struct agent_head {
 	int64_t users; /* agents that may still run in the mapping; the last one out unmaps it */

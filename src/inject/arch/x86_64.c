@@ -64,8 +64,9 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 {
 	struct code c = { buf, 0 };
 	const struct user_regs_struct *g = &s->gp;
-	uint64_t rip = g->rip, rax = g->rax, data = s->at + ARCH_STUB_MAX - 24;
-	uint64_t tail[3] = { g->eflags & FLAGS_KEPT, s->sigmask, 0 };
+	uint64_t rip = g->rip, rax = g->rax, data = s->at + ARCH_STUB_MAX - sizeof(struct arch_stub_tail);
+	struct arch_stub_tail tail = { .magic = ARCH_STUB_MAGIC, .base = s->base,
+				       .flags = g->eflags & FLAGS_KEPT, .sigmask = s->sigmask };
 	size_t to_mask = 0, skip;
 
 	/* Without the kernel's help the call starts anew: it executes its syscall instruction (two
@@ -74,7 +75,7 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 		rip -= 2;
 		rax = g->orig_rax;
 	}
-	tail[2] = rip;
+	tail.rip = rip;
 	memset(buf, 0, ARCH_STUB_MAX);
 
 	if (s->first) {
@@ -91,7 +92,7 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 	PUT(&c, 0x48, 0xc7, 0xc1, 0xff, 0xff, 0xff, 0xff); /* mov rcx, -1 */
 	PUT(&c, 0xf0, 0x48, 0x0f, 0xc1, 0x08);             /* lock xadd [rax], rcx */
 	PUT(&c, 0x48, 0x8d, 0x49, 0xff);                   /* lea rcx, [rcx-1] */
-	put_mov(&c, 4, data);
+	put_mov(&c, 4, data + offsetof(struct arch_stub_tail, flags));
 	PUT(&c, 0x9d); /* popf */
 	put_mov(&c, 4, g->rsp);
 	PUT(&c, 0xe3, 2); /* jrcxz over the jump: the last one unmaps */
@@ -106,7 +107,7 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 		patch8(&c, to_mask);
 	PUT(&c, 0xbf);
 	put32(&c, 2); /* mov edi, SIG_SETMASK */
-	put_mov(&c, 6, data + 8);
+	put_mov(&c, 6, data + offsetof(struct arch_stub_tail, sigmask));
 	PUT(&c, 0xba);
 	put32(&c, 0);
 	PUT(&c, 0x41, 0xba);
@@ -130,7 +131,7 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 	put_mov(&c, 0, rax);
 	PUT(&c, 0xff, 0x25); /* jmp [rip + n] */
 	put32(&c, (uint32_t)(ARCH_STUB_MAX - 8 - (c.n + 4)));
-	memcpy(buf + ARCH_STUB_MAX - 24, tail, sizeof(tail));
+	memcpy(buf + ARCH_STUB_MAX - sizeof(tail), &tail, sizeof(tail));
 	return ARCH_STUB_MAX;
 }
 

@@ -14,6 +14,12 @@
 
 #define ARCH_STUB_MAX 0x200
 
+/* The last bytes of a stub: what its code reads, and how it is known again after a kill. */
+struct arch_stub_tail {
+	uint64_t magic, base, flags, sigmask, rip;
+};
+#define ARCH_STUB_MAGIC 0x6275745374697764ull
+
 struct arch_stub {
 	struct user_regs_struct gp; /* the thread's own, as ptrace gave them */
 	uint64_t sigmask;
