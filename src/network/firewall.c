@@ -59,10 +59,10 @@ int firewall_nat_set(const char *bridge, const struct bridge_net *net, struct er
 	/* "add" makes the deletion succeed where there was none; all of it is one transaction. */
 	r = buf_addf(&b,
 		     "add table inet %s\ndelete table inet %s\ntable inet %s {\n"
-		     "chain post { type nat hook postrouting priority srcnat; policy accept;\n"
-		     "ip saddr %s/%u ip daddr != %s/%u masquerade }\n"
-		     "chain fwd { type filter hook forward priority filter; policy accept;\n"
-		     "iifname \"%s\" accept\noifname \"%s\" accept }\n}\n",
+		     "chain leaving { type nat hook postrouting priority srcnat; policy accept;\n"
+		     "ip saddr %s/%u ip daddr != %s/%u masquerade\n}\n"
+		     "chain forwarding { type filter hook forward priority filter; policy accept;\n"
+		     "iifname \"%s\" accept\noifname \"%s\" accept\n}\n}\n",
 		     table, table, table, subnet, net->prefix, subnet, net->prefix, bridge, bridge);
 	if (r < 0)
 		return err_sys(e, r, "nftables");

@@ -72,7 +72,8 @@ static int part_common(struct container *c, struct buf *b)
 	return r < 0 ? r : buf_adds(b, "/job .godwit none bind,ro,create=dir 0 0\n");
 }
 
-/* The shell that liblxc runs hooks with gets our own paths only, in single quotes. */
+/* The shell that liblxc runs hooks with gets our own paths only, in single quotes.  liblxc strips a pair of
+ * quotes around a whole value: the word at the end keeps ours. */
 static int part_hooks(struct container *c, struct buf *b, struct err *e)
 {
 	auto_free char *hook = NULL;
@@ -82,7 +83,7 @@ static int part_hooks(struct container *c, struct buf *b, struct err *e)
 		return r;
 	if (strchr(hook, '\'') || strchr(c->run_dir, '\''))
 		return err_set(e, -EINVAL, "a quote in %s or %s cannot be used", hook, c->run_dir);
-	r = buf_addf(b, "lxc.hook.start-host = '%s' '%s'\nlxc.hook.post-stop = '%s' '%s'\n", hook, c->run_dir,
+	r = buf_addf(b, "lxc.hook.start-host = '%s' '%s' up\nlxc.hook.post-stop = '%s' '%s' down\n", hook, c->run_dir,
 		     hook, c->run_dir);
 	return r < 0 ? err_sys(e, r, "configuration") : 0;
 }

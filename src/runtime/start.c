@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,37 +150,11 @@ struct lxc_container *container_lxc(struct container *c, struct err *e)
 	return lxc;
 }
 
-/* Everything that is inherited by the monitor, and through it by the container's init: signals, umask. */
-struct inherited {
-	sigset_t mask;
-	struct sigaction pipe;
-	mode_t umask;
-};
-
-static void inherited_reset(struct inherited *old)
-{
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, &old->mask);
-	sigaction(SIGPIPE, &dfl, &old->pipe);
-	old->umask = umask(022);
-}
-
-static void inherited_restore(const struct inherited *old)
-{
-	umask(old->umask);
-	sigaction(SIGPIPE, &old->pipe, NULL);
-	sigprocmask(SIG_SETMASK, &old->mask, NULL);
-}
-
-static int lxc_start_it(struct container *c, struct err *e)
+static int lxc_start_here(struct container *c, struct err *e)
 {
 	struct lxc_container *lxc;
 	int64_t mark = lxclog_mark(c);
 	auto_free char *report = NULL, *text = NULL;
-	struct inherited old;
 	bool ok;
 
 	lxc = container_lxc(c, e);
@@ -187,16 +162,67 @@ static int lxc_start_it(struct container *c, struct err *e)
 		return lxclog_fail(c, mark, -EIO, "liblxc does not read its configuration", e);
 	lxc->want_daemonize(lxc, true);
 	lxc->want_close_all_fds(lxc, true);
-	inherited_reset(&old);
 	ok = lxc->start(lxc, 0, NULL);
-	inherited_restore(&old);
-	lxc_container_put(lxc);
 	if (ok)
 		return 0;
 	if (path_in(c->run_dir, "hook-error", &report, NULL) == 0 &&
 	    fd_read_file_at(AT_FDCWD, report, 1000, &text, NULL) == 0)
 		return err_set(e, -EIO, "it does not start: %s", text);
 	return lxclog_fail(c, mark, -EIO, "it does not start", e);
+}
+
+/* In a process of its own, which ends: liblxc moves its caller into the monitor's cgroups, where a job has
+ * no business (they are emptied by force when the container ends).  What the monitor, and through it the
+ * container's init, inherits is made plain here: signals, umask.
+ *
+ * PATH: where liblxc finds newuidmap (in bin folders) it insists on root's entry in /etc/subuid, which bare
+ * hosts lack; without it, it writes the maps itself, as root may. Id ranges are the database's to give. */
+static void lxc_start_child(struct container *c, int report)
+{
+	struct err e = { 0 };
+	sigset_t none;
+	int r;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	umask(022);
+	setenv("PATH", "/usr/sbin:/sbin", 1);
+	r = lxc_start_here(c, &e);
+	if (r < 0)
+		(void)!write(report, err_text(&e), strlen(err_text(&e)));
+	_exit(r < 0);
+}
+
+static int lxc_start_it(struct container *c, struct err *e)
+{
+	char text[ERR_TEXT_MAX];
+	int report[2], status = 0;
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe2(report, O_CLOEXEC) < 0)
+		return err_sys(e, -errno, "cannot make a pipe");
+	pid = fork();
+	if (pid == 0)
+		lxc_start_child(c, report[1]);
+	fd_close(&report[1]);
+	if (pid < 0) {
+		int r = err_sys(e, -errno, "cannot fork");
+
+		fd_close(&report[0]);
+		return r;
+	}
+	/* Whole, or nothing where all went well: less than a pipe holds, and the monitor closes its copy. */
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	fd_set_nonblock(report[0], 1);
+	n = read(report[0], text, sizeof(text) - 1);
+	fd_close(&report[0]);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	text[n > 0 ? n : 0] = '\0';
+	return err_set(e, -EIO, "%s", n > 0 ? text : "liblxc crashed while starting it");
 }
 
 static int monitor_pidfd(struct container *c)
