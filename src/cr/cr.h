@@ -67,6 +67,7 @@ struct ofile {
 	char *fdinfo;       /* the whole text */
 	const struct file_kind *kind;
 	void *priv;         /* the kind's */
+	bool checked;       /* table.c's */
 };
 
 /* ofile of any open file that the engine holds a descriptor of and that may not be in any table

@@ -3,7 +3,7 @@
 #include "cr/cr.h"
 
 extern const struct cr_part cr_part_tree, cr_part_regs, cr_part_mem;
-extern const struct cr_part cr_part_files;
+extern const struct cr_part cr_part_files, cr_part_locks, cr_part_fs;
 
 const struct cr_part *const cr_parts[] = {
 	&cr_part_tree,
@@ -16,8 +16,8 @@ const struct cr_part *const cr_parts[] = {
 	&cr_part_mem,
 
 	/* Files, then what hangs on them.
-	 * &cr_part_sock, &cr_part_locks, &cr_part_fs, */
-	&cr_part_files,
+	 * &cr_part_sock, */
+	&cr_part_files, &cr_part_locks, &cr_part_fs,
 
 	/* Attributes; those that take rights away last.
 	 * &cr_part_signals, &cr_part_timers, &cr_part_rlimits, &cr_part_sched, &cr_part_misc,

@@ -112,7 +112,7 @@ static pid_t owner_outside(struct restore *r, unsigned type, pid_t nspid)
 	for (size_t i = 0; i < r->n_tasks; i++) {
 		struct rtask *t = r->tasks[i];
 
-		if (!t->exists || t->zombie)
+		if (t->pid <= 0 || t->zombie)
 			continue;
 		if (t->nspid == nspid && type != F_OWNER_TID)
 			return t->pid;

@@ -1,8 +1,7 @@
 /* file - what the kinds of files (rooms file and sock) share beyond cr.h.
  *
- * Dump.  The tables are collected twice: in the check (everything is released again at its end, so that
- * no end of a pipe is kept open by us while the tree runs) and after the freeze.  Pointers to a struct
- * ofile that were got in the check are not valid later.
+ * Dump.  The tables are collected by the check (of the running tree, which has a struct dump of its own, and
+ * once more of the frozen one) or by the first dump_ofile_of.
  *
  * Restore.  Kinds are built in the order of ids, those that return 1 again after the others.  A file
  * that still returns 1 when no other makes progress is *late*: its number is kept occupied in every
@@ -63,6 +62,7 @@ int restore_fds_each(struct restore *r, const struct rfile *f,
 		     int (*fn)(void *arg, struct rtask *t, int fd), void *arg);
 /* The file at a number of a task; NULL: none. */
 struct rfile *restore_file_at(struct restore *r, const struct rtask *t, int fd);
+bool restore_cloexec_at(struct restore *r, const struct rtask *t, int fd);
 
 /* ---- ids of the container's user namespace ---- */
 

@@ -7,5 +7,6 @@ extern const struct file_kind file_kind_fifo;
 extern const struct file_kind file_kind_eventfd;
 extern const struct file_kind file_kind_signalfd;
 extern const struct file_kind file_kind_timerfd;
+extern const struct file_kind file_kind_epoll;
 extern const struct file_kind file_kind_reg;
 extern const struct file_kind file_kind_unsupported;

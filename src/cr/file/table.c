@@ -460,11 +460,6 @@ static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_pa
 		ofile_free(f);
 		return r;
 	}
-	if (!tb->capturing && f->kind->check) {
-		r = f->kind->check(d, f, e);
-		if (r < 0)
-			return r;
-	}
 	*ret = f;
 	/* Within a capture the loop that called the kind comes to this file by itself. */
 	return tb->capturing && !tb->in_loop ? capture_from(d, tb, e) : 0;
@@ -506,28 +501,26 @@ static int check_all(struct dump *d, struct err *e)
 		for (size_t i = 0; r >= 0 && i < d->n_ofiles; i++) {
 			struct ofile *f = d->ofiles[i];
 
-			if (f->kind->check && S_ISFIFO(f->st.st_mode) == pass)
+			if (f->checked || S_ISFIFO(f->st.st_mode) != pass)
+				continue;
+			f->checked = true;
+			if (f->kind->check)
 				r = f->kind->check(d, f, e);
 		}
 	return r < 0 ? r : 0;
 }
 
+/* The tables that are collected here stay: a dump begins with a check of the frozen tree. */
 static int files_check(struct dump *d, struct err *e)
 {
 	int r;
 
 	r = dump_table_collect(d, e);
 	if (r == 0)
+		r = fs_check_tables(d, e);
+	if (r == 0)
 		r = check_all(d, e);
-	table_reset(d);
-	return r;
-}
-
-static int files_stopped(struct dump *d, struct task *t, struct err *e)
-{
-	if (t == d->tasks[0])
-		table_reset(d);
-	return 0;
+	return r == 0 ? locks_check_tables(d, e) : r;
 }
 
 /* Captures what has not been captured; a capture may add files (descriptors in flight), which follow. */
@@ -540,7 +533,7 @@ static int capture_from(struct dump *d, struct table *tb, struct err *e)
 		struct ofile *f = d->ofiles[tb->n_captured++];
 		size_t before = d->refusals.n;
 
-		if (tb->capturing && f->kind->check && f->fd < 0)
+		if (!f->checked && f->kind->check) /* came in after the check */
 			r = f->kind->check(d, f, e);
 		if (r >= 0 && d->refusals.n != before)
 			r = err_set(e, -EOPNOTSUPP, "%s", d->refusals.list[before].why);
@@ -576,17 +569,12 @@ static int tables_write(struct dump *d, struct table *tb, struct err *e)
 
 static int files_frozen(struct dump *d, struct err *e)
 {
-	size_t before = d->refusals.n;
 	struct table *tb;
 	int r;
 
 	r = dump_table_collect(d, e);
-	if (r == 0)
-		r = check_all(d, e); /* what the tree opened since the check */
 	if (r < 0)
 		return r;
-	if (d->refusals.n != before)
-		return err_set(e, -EOPNOTSUPP, "%s", d->refusals.list[before].why);
 	tb = dump_table(d);
 	tb->capturing = true;
 	r = capture_from(d, tb, e);
@@ -597,7 +585,7 @@ static void files_done(struct dump *d)
 {
 	size_t i = cr_part_index(&cr_part_files);
 
-	if (i >= array_len(d->part_data))
+	if (i >= array_len(d->part_data) || !d->part_data[i])
 		return;
 	table_reset(d);
 	free(d->part_data[i]);
@@ -616,7 +604,6 @@ void files_restore_done(struct restore *r);
 const struct cr_part cr_part_files = {
 	.name = "files",
 	.check = files_check,
-	.stopped = files_stopped,
 	.frozen = files_frozen,
 	.done = files_done,
 	.load = files_load,

@@ -46,8 +46,12 @@ struct table {
 struct table *dump_table(struct dump *d);
 /* The open files of one inode: the next behind prev (NULL: the first); NULL: no more. */
 struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct ofile *prev);
-/* Collects if that has not happened in this phase. */
+/* Collects if that has not happened yet. */
 int dump_table_collect(struct dump *d, struct err *e);
+
+/* Checks of the parts locks and fs, called while the tables of the check are there. */
+int locks_check_tables(struct dump *d, struct err *e);
+int fs_check_tables(struct dump *d, struct err *e);
 
 /* ---- restore ---- */
 struct rtable_fd {

@@ -5,7 +5,6 @@
  * above it: the soft limit is raised before, and set as recorded later by the part that owns limits.
  * Numbers of late files (file.h) are kept occupied by a file of no meaning until `finish`. */
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -55,7 +54,7 @@ int restore_fds_each(struct restore *r, const struct rfile *f, int (*fn)(void *a
 	return got;
 }
 
-struct rfile *restore_file_at(struct restore *r, const struct rtask *t, int fd)
+static const struct rtable_fd *fd_at(struct restore *r, const struct rtask *t, int fd)
 {
 	struct rtable_task *tt = table_of(r, t);
 	size_t lo = 0, hi = tt ? tt->n : 0;
@@ -64,13 +63,27 @@ struct rfile *restore_file_at(struct restore *r, const struct rtask *t, int fd)
 		size_t mid = lo + (hi - lo) / 2;
 
 		if (tt->fds[mid].fd == fd)
-			return tt->fds[mid].f;
+			return &tt->fds[mid];
 		if (tt->fds[mid].fd < fd)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
 	return NULL;
+}
+
+struct rfile *restore_file_at(struct restore *r, const struct rtask *t, int fd)
+{
+	const struct rtable_fd *x = fd_at(r, t, fd);
+
+	return x ? x->f : NULL;
+}
+
+bool restore_cloexec_at(struct restore *r, const struct rtask *t, int fd)
+{
+	const struct rtable_fd *x = fd_at(r, t, fd);
+
+	return x && x->cloexec;
 }
 
 /* ---- load ---- */
@@ -83,38 +96,17 @@ static const struct file_kind *kind_for(const FileEntry *fe)
 	return NULL;
 }
 
-static int rfile_compare(const void *a, const void *b)
+static int kinds_find(struct restore *r, struct err *e)
 {
-	const struct rfile *x = *(struct rfile *const *)a, *y = *(struct rfile *const *)b;
+	for (size_t i = 0; i < r->n_files; i++) {
+		struct rfile *f = r->files[i];
 
-	return (x->id > y->id) - (x->id < y->id);
-}
-
-static int files_read(struct restore *r, struct err *e)
-{
-	const struct record *rec;
-	size_t pos = 0, cap = 0;
-
-	while ((rec = image_find(r->image, REC_FILES, REC_ANY, &pos))) {
-		const FileEntry *fe = (const FileEntry *)rec->msg;
-		struct rfile *f;
-
-		if (array_grow(r->files, r->n_files, cap) < 0 || !(f = calloc(1, sizeof(*f))))
-			return err_sys(e, -ENOMEM, "list of files");
-		r->files[r->n_files++] = f;
-		f->id = fe->id;
-		f->fe = fe;
-		f->fd = f->number = -1;
-		f->kind = kind_for(fe);
+		f->number = -1;
+		f->kind = kind_for(f->fe);
 		if (!f->kind)
-			return err_set(e, -EOPNOTSUPP, "file %u is of kind %u, which is unknown here", fe->id,
-				       (unsigned)fe->type);
+			return err_set(e, -EOPNOTSUPP, "file %u is of kind %u, which is unknown here", f->id,
+				       (unsigned)f->fe->type);
 	}
-	if (r->n_files)
-		qsort(r->files, r->n_files, sizeof(*r->files), rfile_compare);
-	for (size_t i = 1; i < r->n_files; i++)
-		if (r->files[i]->id == r->files[i - 1]->id)
-			return err_set(e, -EINVAL, "file %u stands twice in the records", r->files[i]->id);
 	return 0;
 }
 
@@ -170,7 +162,7 @@ int files_load(struct restore *r, struct err *e)
 	rt->tasks = calloc(r->n_tasks, sizeof(*rt->tasks));
 	if (!rt->tasks)
 		return err_sys(e, -ENOMEM, "table of descriptors");
-	got = files_read(r, e);
+	got = kinds_find(r, e);
 	for (size_t i = 0; got >= 0 && i < r->n_tasks; i++) {
 		rt->tasks[i].task = r->tasks[i];
 		got = table_read(r, &rt->tasks[i], e);
@@ -427,13 +419,9 @@ void files_restore_done(struct restore *r)
 	struct rtable *rt = restore_table(r);
 
 	for (size_t i = 0; i < r->n_files; i++) {
-		fd_close(&r->files[i]->fd);
 		free(r->files[i]->priv);
-		free(r->files[i]);
+		r->files[i]->priv = NULL;
 	}
-	free(r->files);
-	r->files = NULL;
-	r->n_files = 0;
 	if (!rt)
 		return;
 	for (size_t i = 0; rt->tasks && i < r->n_tasks; i++)

@@ -32,8 +32,8 @@ static bool timerfd_recognise(const struct ofile *f)
 	return str_eq(f->link, "anon_inode:[timerfd]");
 }
 
-/* Offset of the container's clock to ours, from "monotonic 5 0" lines. */
-static int64_t clock_offset(const struct dump *d, uint32_t clock)
+/* Offset of a task's clock to the kernel's, from "monotonic 5 0" lines. */
+static int64_t clock_offset(int proc_dir, const char *file, uint32_t clock)
 {
 	const char *name = clock == CLOCK_MONOTONIC ? "monotonic" : "boottime";
 	auto_free char *text = NULL;
@@ -43,7 +43,7 @@ static int64_t clock_offset(const struct dump *d, uint32_t clock)
 
 	if (clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME && clock != CLOCK_BOOTTIME_ALARM)
 		return 0;
-	if (fd_read_file_at(d->tasks[0]->proc_fd, "timens_offsets", 4096, &text, NULL) < 0)
+	if (fd_read_file_at(proc_dir, file, 4096, &text, NULL) < 0)
 		return 0; /* a kernel without time namespaces */
 	p = strstr(text, name);
 	if (!p)
@@ -70,7 +70,8 @@ static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *
 	if (clock_gettime((clockid_t)te->clockid, &now) < 0)
 		return err_sys(e, -errno, "clock %u", te->clockid);
 	gf.has_expiry_ns = 1;
-	gf.expiry_ns = now.tv_sec * SEC + now.tv_nsec + clock_offset(d, te->clockid) +
+	gf.expiry_ns = now.tv_sec * SEC + now.tv_nsec + clock_offset(d->tasks[0]->proc_fd, "timens_offsets", te->clockid) -
+		       clock_offset(AT_FDCWD, "/proc/self/timens_offsets", te->clockid) +
 		       (int64_t)te->vsec * SEC + (int64_t)te->vnsec;
 	return sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
 }
