@@ -1,0 +1,31 @@
+/* unpack - a tar archive (plain, gz, xz, zst, bz2) into the root file system of a new container.
+ *
+ * Kept: kinds of files, modes, owners (shifted by the id map), times, hard links, holes, user.* attributes,
+ * file capabilities (rewritten for the user namespace).  Left out: device nodes where the container is
+ * unprivileged (it cannot have them), sockets, other attributes.  Refused: names that climb out, owners
+ * outside of the id range, more entries than ENTRIES_MAX, ACLs are left out with the attributes. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define UNPACK_ENTRIES_MAX 4000000
+
+struct unpack {
+	const char *file;    /* the archive */
+	const char *below;   /* folder in it that is the root: "rootfs", or "" */
+	const char *to;      /* existing folder */
+	uint32_t idmap_base, idmap_size; /* size 0: no shift */
+	/* Called now and then with what was read of the file (compressed bytes); < 0 ends it. */
+	int (*progress)(uint64_t done, uint64_t total, void *arg);
+	void *arg;
+};
+
+int unpack_run(const struct unpack *u, struct err *e);
+
+/* Looks through an archive without writing anything: -EINVAL with a sentence for what unpack would refuse;
+ * *ret_has_root: it has a folder `below` (or anything, where that is ""); *ret_metadata: the text of
+ * metadata.yaml (malloc'd), NULL when there is none; *ret_bytes: sum of the files' sizes. */
+int unpack_check(const char *file, const char *below, bool *ret_has_root, char **ret_metadata,
+		 uint64_t *ret_bytes, struct err *e);
