@@ -1,0 +1,34 @@
+/* container - containers made by hand, without liblxc: a source with a program in it, a target in
+ * which gw-init waits.  Both share one root folder, as if the disk had been copied. */
+#pragma once
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct place {
+	char dir[256];  /* of this run; removed at its end */
+	char root[300]; /* the containers' root */
+	bool userns;
+	char cgroup_top[256];
+	unsigned n_made;
+	const char *init, *guest; /* programs: the source's init; gw-init */
+};
+
+struct ct {
+	pid_t init; /* 0: none */
+	int cgroup_fd;
+	char cgroup[400];
+};
+
+int place_make(struct place *p, const char *program, struct err *e);
+void place_remove(struct place *p);
+
+/* argv: of the program, NULL-terminated; NULL: a target. */
+int ct_start(struct place *p, char *const argv[], struct ct *ret, struct err *e);
+void ct_kill(struct ct *c);
+
+/* First id outside and number of ids of a user namespace's map. */
+enum { MAP_FIRST = 100000, MAP_COUNT = 65536 };
+/* The containers' clocks are ahead of ours, so that a mistake with them shows. */
+enum { CLOCK_AHEAD_S = 5000 };

@@ -1,0 +1,13 @@
+/* move - the daemon's part in a move: two engines, a pipe between them, their messages answered. */
+#pragma once
+#include "container.h"
+
+struct move_result {
+	bool refused;
+	char text[4096];    /* why it was refused or failed */
+	char numbers[1024]; /* of `done` and `ready` */
+};
+
+/* 0: the target stands, frozen; the source is frozen.  -1: failed or refused. */
+int move_run(const char *engine, bool verbose, const struct ct *from, const struct ct *to,
+	     struct move_result *ret);
