@@ -284,6 +284,7 @@ static int debian_start(const char *suite, const char *packages, struct child *r
 	if (ret->pid == 0) {
 		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
+		setpgid(0, 0); /* mmdebstrap ends by a signal to its whole group, which must not be ours */
 		dup2(null, 0);
 		dup2(out[1], 1);
 		dup2(err[1], 2);
@@ -352,7 +353,7 @@ static int debian_end(struct child *c, struct progress *p, int r, struct err *e)
 		fclose(f);
 	while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (status == 0)
+	if (status == 0 || r < 0) /* when we have stopped reading, its failure is only ours again */
 		return r;
 	for (unsigned i = p->n > LAST_LINES ? p->n - LAST_LINES : 0; i < p->n; i++)
 		buf_addf(&why, "\n  %s", p->last[i % LAST_LINES]);

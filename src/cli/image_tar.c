@@ -133,20 +133,15 @@ static const char *plain(const char *path)
 
 static int copy_data(struct image_tar *t, struct archive *in, struct err *e)
 {
-	const void *block;
-	la_int64_t at;
-	size_t len;
-	int r;
+	char part[65536];
+	la_ssize_t n;
 
-	while ((r = archive_read_data_block(in, &block, &len, &at)) == ARCHIVE_OK) {
-		if (archive_write_data_block(t->a, block, len, at) < ARCHIVE_WARN)
-			break;
+	/* Not by blocks: the tar writer takes no holes. */
+	while ((n = archive_read_data(in, part, sizeof(part))) > 0) {
+		if (archive_write_data(t->a, part, (size_t)n) != n)
+			return fail(t, e);
 	}
-	if (r == ARCHIVE_EOF)
-		return 0;
-	/* Formats without holes know no data_block; tar is one of them. */
-	return r == ARCHIVE_OK ? fail(t, e) : err_set(e, -EIO, "the tar stream breaks off: %s",
-						       archive_error_string(in));
+	return n == 0 ? 0 : err_set(e, -EIO, "the tar stream breaks off: %s", archive_error_string(in));
 }
 
 static int copy_entry(struct image_tar *t, struct archive *in, struct archive_entry *en, struct err *e)
