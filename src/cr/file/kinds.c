@@ -6,7 +6,8 @@
 const struct file_kind *const file_kinds[] = {
 	&file_kind_pipe,     &file_kind_fifo,    &file_kind_eventfd,
 	&file_kind_signalfd, &file_kind_timerfd, &file_kind_epoll,
-	&file_kind_reg,
+	&file_kind_inotify,  &file_kind_memfd,   &file_kind_pidfd,
+	&file_kind_ns,       &file_kind_reg,
 	&file_kind_unsupported,
 };
 const size_t file_kinds_n = sizeof(file_kinds) / sizeof(file_kinds[0]);
