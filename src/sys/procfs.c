@@ -281,11 +281,7 @@ int proc_children(int dir, pid_t **ret, size_t *ret_n, struct err *e)
 			continue;
 		if (r < 0)
 			return err_sys(e, r, "reading the children of a process");
-		for (p = text; *p == ' ' || parse_u64_at(&p, 10, &v) >= 0;) {
-			if (*p == ' ') {
-				p++;
-				continue;
-			}
+		for (p = text; parse_u64_at(&p, 10, &v) >= 0; p += *p == ' ') {
 			if (array_grow(list, n, cap) < 0)
 				return err_sys(e, -ENOMEM, "reading the children of a process");
 			list[n++] = (pid_t)v;
