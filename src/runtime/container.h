@@ -73,3 +73,6 @@ int container_thaw(struct container *c, struct err *e);
 /* The id map and everything else that decides whether another host can take it (for the offer):
  * {architecture, config, devices, profiles_expanded..., idmap_size, rootfs_bytes, rootfs_files}. */
 int container_describe(struct container *c, json_t **ret, struct err *e);
+
+/* Removes everything of it, the volume and the row included; what runs is ended (container_destroy_run). */
+int container_delete(struct container *c, struct err *e);
