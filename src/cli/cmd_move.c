@@ -1,4 +1,8 @@
-/* move: the source offers, the target pulls; we only bring them together and tell what became of it. */
+/* move: the source offers, the target pulls; we only bring them together and tell what became of it.
+ *
+ * Of the operations' metadata this reads: X_progress (shown while it runs), and at the end pause_us,
+ * pause_parts {NAME: microseconds}, bytes (memory and state), disk_bytes, notes [sentence] (e.g. what a
+ * dry run wants to say); of either side. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +12,13 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/table.h"
 #include "cli/target.h"
 
 struct move {
 	struct target from, to;
 	bool dry_run, quiet, live;
+	enum table_format format;
 	json_t *row, *server; /* of the source */
 	json_t *source_op, *target_op;
 };
@@ -144,27 +150,51 @@ static int verdict(const struct move *m, struct err *e)
 	return err_set(e, -EIO, "%s: %s\n       %s: %s", remote_name(m->from.remote), s, remote_name(m->to.remote), t);
 }
 
-/* "pause 212 ms (freeze 3 ms, disk 80 ms, …)": whatever parts the daemons have measured. */
-static void print_figures(const struct move *m, uint64_t total_us)
+/* Whatever the daemons have measured, of both sides in one object. */
+static json_t *figures_of(const struct move *m, uint64_t total_us)
 {
-	const json_t *figures[2] = { json_object_get(m->source_op, "metadata"), json_object_get(m->target_op, "metadata") };
-	int64_t pause = -1, bytes = -1, disk = -1;
-	char parts[512] = "";
+	static const char *const numbers[] = { "pause_us", "bytes", "disk_bytes" };
+	const json_t *sides[2] = { json_object_get(m->source_op, "metadata"), json_object_get(m->target_op, "metadata") };
+	json_t *f = json_pack("{s:I, s:{}}", "total_us", (json_int_t)total_us, "pause_parts");
 
 	for (int i = 0; i < 2; i++) {
-		json_t *list = json_object_get(figures[i], "pause_parts"), *v;
-		const char *key;
+		json_t *parts = json_object_get(sides[i], "pause_parts");
 
-		pause = json_int(figures[i], "pause_us", pause);
-		bytes = json_int(figures[i], "bytes", bytes);
-		disk = json_int(figures[i], "disk_bytes", disk);
-		json_object_foreach(list, key, v)
-			snprintf(parts + strlen(parts), sizeof(parts) - strlen(parts), "%s%s %s", parts[0] ? ", " : "", key,
-				 cli_duration_us((uint64_t)json_integer_value(v)));
+		for (size_t k = 0; k < array_len(numbers); k++) {
+			json_t *v = json_object_get(sides[i], numbers[k]);
+
+			if (json_is_integer(v))
+				json_object_set(f, numbers[k], v);
+		}
+		if (json_is_object(parts))
+			json_object_update(json_object_get(f, "pause_parts"), parts);
+	}
+	return f;
+}
+
+/* "pause 212 ms (freeze 3 ms, disk 80 ms, …)" */
+static void print_figures(const struct move *m, uint64_t total_us)
+{
+	auto_json *f = figures_of(m, total_us);
+	int64_t pause = json_int(f, "pause_us", -1), bytes = json_int(f, "bytes", -1);
+	int64_t disk = json_int(f, "disk_bytes", -1);
+	const char *key, *between = " (";
+	json_t *v;
+
+	if (m->format == TABLE_JSON) {
+		json_print(f);
+		return;
 	}
 	printf("%s is on %s: %s in all", m->to.name, remote_name(m->to.remote), cli_duration_us(total_us));
-	if (pause >= 0)
-		printf(", pause %s%s%s%s", cli_duration_us((uint64_t)pause), parts[0] ? " (" : "", parts, parts[0] ? ")" : "");
+	if (pause >= 0) {
+		printf(", pause %s", cli_duration_us((uint64_t)pause));
+		json_object_foreach(json_object_get(f, "pause_parts"), key, v) {
+			printf("%s%s %s", between, key, cli_duration_us((uint64_t)json_integer_value(v)));
+			between = ", ";
+		}
+		if (strcmp(between, ", ") == 0)
+			putchar(')');
+	}
 	if (bytes >= 0)
 		printf(", memory and state %s", cli_bytes((uint64_t)bytes));
 	if (disk >= 0)
@@ -225,6 +255,7 @@ int cmd_move(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "dry-run", no_argument, NULL, 'n' },
 						 { "quiet", no_argument, NULL, 'q' },
+						 { "format", required_argument, NULL, 'f' },
 						 CLI_HELP, { 0 } };
 	__attribute__((cleanup(move_done))) struct move m = { 0 };
 	struct err e = { 0 };
@@ -235,6 +266,10 @@ int cmd_move(struct cli *cli, int argc, char **argv)
 			m.dry_run = true;
 		else if (opt == 'q')
 			m.quiet = true;
+		else if (opt == 'f' && table_format_parse(optarg, &m.format, &e) < 0)
+			return cli_fail(&e);
+		else if (opt == 'f')
+			continue;
 		else
 			return cli_usage(cli, opt);
 	}

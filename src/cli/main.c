@@ -44,7 +44,8 @@ static const struct verb verbs[] = {
 	  "  -f, --force          running ones too\n", cmd_delete },
 	{ "move", "[REMOTE:]NAME REMOTE:[NAME]", "move a container to another host, running if it runs",
 	  "  --dry-run            only say whether it could\n"
-	  "  -q, --quiet          no line of figures at the end\n", cmd_move },
+	  "  -q, --quiet          no line of figures at the end\n"
+	  "  --format json        the figures for programs (times in microseconds)\n", cmd_move },
 	{ "monitor", "[REMOTE:]", "print events as they happen",
 	  "  --type operation,lifecycle,logging\n", cmd_monitor },
 	{ "image build", "busybox|debian/12 [REMOTE:]", "build a container image here and import it",
