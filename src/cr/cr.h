@@ -48,7 +48,7 @@ struct task {
 	size_t n_threads;
 	GwTask *extra;           /* as above, for the process */
 	struct mem *mem;         /* cr/mem's own */
-	void *part_data[16];     /* free for parts: index by the part's position in parts.c */
+	void *part_data[32];     /* free for parts: index by the part's position in parts.c */
 };
 
 struct file_kind;
@@ -88,7 +88,7 @@ struct dump {
 	int root_fd;              /* the container's root folder, O_PATH (of root_pid) */
 	struct sink *sink;        /* NULL in a check */
 	struct refusals refusals;
-	void *part_data[16];
+	void *part_data[32];
 	bool check_only;
 };
 
@@ -114,7 +114,7 @@ struct rtask {
 	const MmEntry *mm;
 	const GwTask *extra;
 	struct rmem *rmem;       /* cr/mem's own */
-	void *part_data[16];
+	void *part_data[32];
 };
 
 struct rfile {
@@ -140,7 +140,7 @@ struct restore {
 	const char *cgroup;
 	int data_fd;             /* the stream, pages to come */
 	bool user_ns;            /* the container has a user namespace of its own */
-	void *part_data[16];
+	void *part_data[32];
 };
 
 struct rtask *restore_task(struct restore *r, pid_t nspid);   /* NULL: none */

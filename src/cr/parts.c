@@ -3,6 +3,8 @@
 #include "cr/cr.h"
 
 extern const struct cr_part cr_part_tree, cr_part_regs, cr_part_mem;
+extern const struct cr_part cr_part_rlimits, cr_part_sched, cr_part_rseq, cr_part_signals,
+	cr_part_timers, cr_part_seccomp, cr_part_creds, cr_part_misc, cr_part_arm;
 extern const struct cr_part cr_part_files, cr_part_locks, cr_part_fs;
 
 const struct cr_part *const cr_parts[] = {
@@ -19,8 +21,15 @@ const struct cr_part *const cr_parts[] = {
 	 * &cr_part_sock, */
 	&cr_part_files, &cr_part_locks, &cr_part_fs,
 
-	/* Attributes; those that take rights away last.
-	 * &cr_part_signals, &cr_part_timers, &cr_part_rlimits, &cr_part_sched, &cr_part_misc,
-	 * &cr_part_rseq, &cr_part_creds, &cr_part_seccomp, */
+	/* Attributes; those that take rights away last, and behind all what would go off (task/attr.h). */
+	&cr_part_rlimits,
+	&cr_part_sched,
+	&cr_part_rseq,
+	&cr_part_signals,
+	&cr_part_timers,
+	&cr_part_seccomp,
+	&cr_part_creds,
+	&cr_part_misc,
+	&cr_part_arm,
 };
 const size_t cr_parts_n = sizeof(cr_parts) / sizeof(cr_parts[0]);

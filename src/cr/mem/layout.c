@@ -133,7 +133,7 @@ int mem_prepare(struct restore *r, struct rtask *t, struct err *e)
 {
 	struct keeper k = { .b.a = t->agent };
 	struct vma_list now = { 0 };
-	uint64_t agent_start, agent_end, park = vdso_park(t->agent);
+	uint64_t agent_start, agent_end, park = mem_scratch(t->agent);
 	struct piece_walk w = { 0 };
 	struct piece pc;
 	size_t ri = 0;
@@ -288,7 +288,7 @@ int mem_map(struct restore *r, struct rtask *t, struct err *e)
 		else if (ret >= 0 && t->rmem->gw->vdso_size)
 			ret = vdso_move(t->agent, &now, t->rmem->gw->vdso_start, e);
 		else if (ret >= 0)
-			ret = AGENT_CALL(t->agent, NULL, e, SYS_munmap, vdso_park(t->agent),
+			ret = AGENT_CALL(t->agent, NULL, e, SYS_munmap, mem_scratch(t->agent),
 					 VDSO_PARK_SPAN, 0, 0, 0, 0);
 		vma_list_done(&now);
 	}
@@ -356,7 +356,7 @@ static int final_marks(struct restore *r, struct rtask *t, struct err *e)
 	const MmEntry *mm = t->rmem->mm;
 	int exe = restore_file(r, mm->exe_file_id)->fd, number, ret;
 	struct batch b = { .a = t->agent };
-	uint64_t at = vdso_park(t->agent); /* free again; the pointer to auxv needs a known address */
+	uint64_t at = mem_scratch(t->agent); /* free again; the pointer to auxv needs a known address */
 	struct {
 		struct prctl_mm_map map;
 		uint64_t auxv[130];

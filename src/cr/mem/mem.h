@@ -69,3 +69,7 @@ struct mem_receiver {
 int mem_receive(struct restore *r, const struct mem_receiver *rc, struct err *e);
 
 int mem_protect_final(struct restore *r, struct rtask *t, struct err *e);
+
+/* Address space behind the agent that is free from mem_map to agent_finish, in every task. */
+#define MEM_SCRATCH_SPAN 0x20000ull
+uint64_t mem_scratch(const struct agent *a);

@@ -157,7 +157,6 @@ int batch_flush(struct batch *b, struct err *e);
 void batch_done(struct batch *b);
 
 /* Where vdso and vvar wait while the layout changes: behind the agent. */
-#define VDSO_PARK_SPAN 0x20000ull
-uint64_t vdso_park(const struct agent *a);
+#define VDSO_PARK_SPAN MEM_SCRATCH_SPAN
 /* Moves the block, as it is mapped now, to `to`. */
 int vdso_move(struct agent *a, const struct vma_list *now, uint64_t to, struct err *e);

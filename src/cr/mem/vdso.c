@@ -69,7 +69,7 @@ int mem_vdso_hash(uint8_t ret_hash[MEM_HASH_LEN], struct err *e)
 	return r;
 }
 
-uint64_t vdso_park(const struct agent *a)
+uint64_t mem_scratch(const struct agent *a)
 {
 	uint64_t start, end;
 

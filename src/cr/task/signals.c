@@ -1,0 +1,347 @@
+/* Signals of a process.
+ *
+ * Kernel state: dispositions (rt_sigaction, read and set inside), alternative stacks (sigaltstack, per
+ * thread), pending signals with their siginfo, private and shared (PTRACE_PEEKSIGINFO from outside; put
+ * back by rt_tgsigqueueinfo and rt_sigqueueinfo of the thread to itself, the only sender that may use
+ * any si_code).  Signal masks belong to the registers (regs.c).
+ * Pending signals are read when the tree is frozen for good, the last moment one can arrive from
+ * within.  A group stop belongs to the spine (thread.group_stopped).
+ * Not covered: nothing known. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "cr/task/attr.h"
+#include "sys/procfs.h"
+
+#define SIGNALS 64
+#define PENDING_MAX 65536 /* RLIMIT_SIGPENDING of a large machine */
+
+struct kernel_sigaction {
+	uint64_t handler, flags, restorer, mask;
+};
+
+static bool can_be_set(int sig)
+{
+	return sig != SIGKILL && sig != SIGSTOP;
+}
+
+static int read_actions(struct task *t, struct err *e)
+{
+	TaskCoreEntry *tc = attr_task_core(&t->threads[0]);
+	struct aprog *p = aprog_new();
+	struct aarg out[SIGNALS + 1];
+	int r;
+
+	if (!tc || !p) {
+		aprog_free(p);
+		return err_set(e, -ENOMEM, "no memory");
+	}
+	for (int sig = 1; sig <= SIGNALS; sig++) {
+		if (!can_be_set(sig))
+			continue;
+		out[sig] = aprog_out(p, sizeof(struct kernel_sigaction));
+		APROG_CALL(p, 0, SYS_rt_sigaction, aarg_imm((uint64_t)sig), aarg_imm(0), out[sig],
+			   aarg_imm(8));
+	}
+	r = agent_run(t->threads[0].agent, p, e);
+	tc->sigactions = r >= 0 ? calloc(SIGNALS, sizeof(*tc->sigactions)) : NULL;
+	if (r >= 0 && !tc->sigactions)
+		r = err_set(e, -ENOMEM, "no memory");
+	for (int sig = 1; sig <= SIGNALS && r >= 0; sig++) {
+		struct kernel_sigaction *k;
+		SaEntry *sa;
+
+		if (!can_be_set(sig))
+			continue;
+		k = aprog_out_data(p, out[sig]);
+		sa = ATTR_NEW(SaEntry, sa_entry);
+		if (!k || !sa) {
+			free(sa);
+			r = err_set(e, -ENOMEM, "no memory");
+			break;
+		}
+		sa->sigaction = k->handler;
+		sa->flags = k->flags;
+		sa->restorer = k->restorer;
+		sa->mask = k->mask;
+		tc->sigactions[tc->n_sigactions++] = sa;
+	}
+	aprog_free(p);
+	return r < 0 ? r : 0;
+}
+
+static int read_altstack(struct thread *th, struct err *e)
+{
+	ThreadCoreEntry *tc = attr_thread_core(th);
+	struct aprog *p = aprog_new();
+	struct aarg out;
+	stack_t *ss;
+	int r;
+
+	if (!tc || !p) {
+		aprog_free(p);
+		return err_set(e, -ENOMEM, "no memory");
+	}
+	out = aprog_out(p, sizeof(stack_t));
+	APROG_CALL(p, 0, SYS_sigaltstack, aarg_imm(0), out);
+	r = agent_run(th->agent, p, e);
+	if (r >= 0 && !tc->sas) {
+		tc->sas = ATTR_NEW(ThreadSasEntry, thread_sas_entry);
+		ss = aprog_out_data(p, out);
+		if (!tc->sas || !ss) {
+			r = err_set(e, -ENOMEM, "no memory");
+		} else {
+			tc->sas->ss_sp = (uint64_t)(uintptr_t)ss->ss_sp;
+			tc->sas->ss_size = ss->ss_size;
+			tc->sas->ss_flags = (uint32_t)ss->ss_flags;
+		}
+	}
+	aprog_free(p);
+	return r < 0 ? r : 0;
+}
+
+static int inside(struct dump *d, struct task *t, struct err *e)
+{
+	int r = read_actions(t, e);
+
+	for (size_t i = 0; i < t->n_threads && r >= 0; i++)
+		r = read_altstack(&t->threads[i], e);
+	return r;
+}
+
+/* ---- pending ---- */
+
+#ifndef PTRACE_PEEKSIGINFO_SHARED
+#define PTRACE_PEEKSIGINFO_SHARED 1
+#endif
+
+static int peek(pid_t tid, bool shared, SignalQueueEntry **ret, struct err *e)
+{
+	SignalQueueEntry *q = *ret ? *ret : ATTR_NEW(SignalQueueEntry, signal_queue_entry);
+	siginfo_t info[32];
+	size_t cap = q ? q->n_signals : 0;
+
+	*ret = q;
+	for (;;) {
+		struct __ptrace_peeksiginfo_args a = { .off = q ? q->n_signals : 0,
+			.flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0, .nr = (int)array_len(info) };
+		long n = q ? ptrace(PTRACE_PEEKSIGINFO, tid, &a, info) : -1;
+
+		if (n < 0)
+			return err_sys(e, q ? -errno : -ENOMEM, "reading pending signals of thread %d", tid);
+		if (!n)
+			return 0;
+		for (long i = 0; i < n; i++) {
+			SiginfoEntry *s;
+
+			if (q->n_signals >= PENDING_MAX)
+				return err_set(e, -E2BIG, "thread %d has too many pending signals", tid);
+			if (array_grow(q->signals, q->n_signals, cap) < 0 ||
+			    !(s = ATTR_NEW(SiginfoEntry, siginfo_entry)))
+				return err_set(e, -ENOMEM, "no memory");
+			q->signals[q->n_signals++] = s;
+			s->siginfo.data = malloc(sizeof(info[i]));
+			if (!s->siginfo.data)
+				return err_set(e, -ENOMEM, "no memory");
+			memcpy(s->siginfo.data, &info[i], sizeof(info[i]));
+			s->siginfo.len = sizeof(info[i]);
+		}
+	}
+}
+
+static int read_pending(struct task *t, struct thread *th, struct err *e)
+{
+	bool leader = th == &t->threads[0];
+	struct proc_status st;
+	char path[32];
+	int dir, r;
+
+	snprintf(path, sizeof(path), "task/%d", (int)th->tid);
+	dir = openat(t->proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return err_sys(e, -errno, "opening thread %d", (int)th->nstid);
+	r = proc_status_read(dir, &st, e);
+	close(dir);
+	if (r < 0)
+		return r;
+	if (!st.sig_pending && !(leader && st.sig_shared))
+		return 0;
+	/* A frozen thread can be seized, and stays frozen when it is let go. */
+	r = seize_start(th->tid, e);
+	if (r < 0)
+		return r;
+	r = seize_wait(th->tid, NULL, e);
+	if (r >= 0 && st.sig_pending)
+		r = attr_thread_core(th) ? peek(th->tid, false, &th->core->thread_core->signals_p, e)
+					 : err_set(e, -ENOMEM, "no memory");
+	if (r >= 0 && leader && st.sig_shared)
+		r = attr_task_core(th) ? peek(th->tid, true, &th->core->tc->signals_s, e)
+				       : err_set(e, -ENOMEM, "no memory");
+	if (r >= 0)
+		return seize_detach(th->tid, e);
+	(void)seize_detach(th->tid, NULL);
+	return r;
+}
+
+static int frozen(struct dump *d, struct err *e)
+{
+	for (size_t i = 0; i < d->n_tasks; i++) {
+		struct task *t = d->tasks[i];
+
+		for (size_t k = 0; k < t->n_threads && !t->zombie; k++) {
+			int r = read_pending(t, &t->threads[k], e);
+
+			if (r < 0)
+				return err_context(e, r, "process %d", (int)t->nspid);
+		}
+	}
+	return 0;
+}
+
+/* ---- restore ---- */
+
+static int check_queue(const SignalQueueEntry *q, struct err *e)
+{
+	for (size_t i = 0; q && i < q->n_signals; i++) {
+		siginfo_t s;
+
+		if (q->signals[i]->siginfo.len != sizeof(s))
+			return err_set(e, -EPROTO, "a pending signal has %zu bytes",
+				       q->signals[i]->siginfo.len);
+		memcpy(&s, q->signals[i]->siginfo.data, sizeof(s));
+		if (s.si_signo < 1 || s.si_signo > SIGNALS)
+			return err_set(e, -EPROTO, "there is no signal %d", s.si_signo);
+	}
+	return 0;
+}
+
+static int load(struct restore *r, struct err *e)
+{
+	for (size_t i = 0; i < r->n_tasks; i++) {
+		const struct rtask *t = r->tasks[i];
+		int ret = 0;
+
+		if (t->zombie)
+			continue;
+		if (!t->core || !t->core->tc || t->core->tc->n_sigactions != SIGNALS - 2)
+			return err_set(e, -EPROTO, "process %d: its signal actions are missing",
+				       (int)t->nspid);
+		ret = check_queue(t->core->tc->signals_s, e);
+		for (size_t k = 0; k < t->n_threads && ret >= 0; k++)
+			if (t->threads[k].core->thread_core)
+				ret = check_queue(t->threads[k].core->thread_core->signals_p, e);
+		if (ret < 0)
+			return err_context(e, ret, "process %d", (int)t->nspid);
+	}
+	return 0;
+}
+
+static int set_actions(struct rtask *t, struct err *e)
+{
+	struct aprog *p = aprog_new();
+	size_t n = 0;
+	int ret;
+
+	if (!p)
+		return err_set(e, -ENOMEM, "no memory");
+	for (int sig = 1; sig <= SIGNALS; sig++) {
+		const SaEntry *sa;
+		struct kernel_sigaction k;
+
+		if (!can_be_set(sig))
+			continue;
+		sa = t->core->tc->sigactions[n++];
+		k = (struct kernel_sigaction){ sa->sigaction, sa->flags, sa->restorer, sa->mask };
+		APROG_CALL(p, 0, SYS_rt_sigaction, aarg_imm((uint64_t)sig), aprog_in(p, &k, sizeof(k)),
+			   aarg_imm(0), aarg_imm(8));
+	}
+	ret = agent_run(t->agent, p, e);
+	aprog_free(p);
+	return ret < 0 ? ret : 0;
+}
+
+static int set_altstack(struct rthread *th, struct err *e)
+{
+	const ThreadSasEntry *sas = th->core->thread_core ? th->core->thread_core->sas : NULL;
+	struct aprog *p;
+	stack_t ss = { 0 };
+	int ret;
+
+	if (!sas)
+		return 0;
+	p = aprog_new();
+	if (!p)
+		return err_set(e, -ENOMEM, "no memory");
+	ss.ss_sp = (void *)(uintptr_t)sas->ss_sp;
+	ss.ss_size = sas->ss_size;
+	ss.ss_flags = (int)(sas->ss_flags & ~(uint32_t)SS_ONSTACK);
+	APROG_CALL(p, 0, SYS_sigaltstack, aprog_in(p, &ss, sizeof(ss)), aarg_imm(0));
+	ret = agent_run(th->agent, p, e);
+	aprog_free(p);
+	return ret < 0 ? ret : 0;
+}
+
+static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, struct err *e)
+{
+	int ret = th == &t->threads[0] ? set_actions(t, e) : 0;
+
+	return ret < 0 ? ret : set_altstack(th, e);
+}
+
+/* Queues to the thread itself, or to its process. */
+static int queue(struct agent *a, const SignalQueueEntry *q, pid_t nspid, pid_t nstid, bool shared,
+		 struct err *e)
+{
+	for (size_t i = 0; q && i < q->n_signals;) {
+		struct aprog *p = aprog_new();
+		int ret;
+
+		if (!p)
+			return err_set(e, -ENOMEM, "no memory");
+		for (int k = 0; k < 32 && i < q->n_signals; k++, i++) {
+			struct aarg info = aprog_in(p, q->signals[i]->siginfo.data, sizeof(siginfo_t));
+			siginfo_t s;
+
+			memcpy(&s, q->signals[i]->siginfo.data, sizeof(s));
+			if (shared)
+				APROG_CALL(p, 0, SYS_rt_sigqueueinfo, aarg_imm((uint64_t)nspid),
+					   aarg_imm((uint64_t)s.si_signo), info);
+			else
+				APROG_CALL(p, 0, SYS_rt_tgsigqueueinfo, aarg_imm((uint64_t)nspid),
+					   aarg_imm((uint64_t)nstid), aarg_imm((uint64_t)s.si_signo),
+					   info);
+		}
+		ret = agent_run(a, p, e);
+		aprog_free(p);
+		if (ret < 0)
+			return err_context(e, ret, "queueing pending signals");
+	}
+	return 0;
+}
+
+int signals_queue_private(struct rtask *t, struct rthread *th, struct err *e)
+{
+	const ThreadCoreEntry *tc = th->core->thread_core;
+
+	return tc ? queue(th->agent, tc->signals_p, t->nspid, th->nstid, false, e) : 0;
+}
+
+int signals_queue_shared(struct rtask *t, struct err *e)
+{
+	return queue(t->agent, t->core->tc->signals_s, t->nspid, t->nspid, true, e);
+}
+
+const struct cr_part cr_part_signals = {
+	.name = "signals",
+	.inside = inside,
+	.frozen = frozen,
+	.load = load,
+	.thread_end = thread_end,
+};
