@@ -1,0 +1,72 @@
+#include "cr/ns/ids.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/parse.h"
+
+static void blanks(const char **p)
+{
+	while (**p == ' ' || **p == '\t')
+		(*p)++;
+}
+
+int id_map_parse(const char *text, struct id_map *ret)
+{
+	const char *p = text;
+	size_t n = 0;
+
+	while (*p) {
+		uint64_t v[3];
+
+		for (int i = 0; i < 3; i++) {
+			blanks(&p);
+			if (parse_u64_at(&p, 10, &v[i]) < 0 || v[i] > UINT32_MAX)
+				return -EPROTO;
+		}
+		if (n == IDS_EXTENTS_MAX || *p != '\n')
+			return -EPROTO;
+		p++;
+		ret->ext[n++] = (struct id_extent){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
+	}
+	ret->n = n;
+	return 0;
+}
+
+static int one_load(int proc_fd, pid_t pid, const char *name, struct id_map *ret, struct err *e)
+{
+	auto_free char *text = NULL;
+	char path[48];
+	int r;
+
+	snprintf(path, sizeof(path), "%d/%s", (int)pid, name);
+	r = fd_read_file_at(proc_fd, path, 65536, &text, NULL);
+	if (r >= 0)
+		r = id_map_parse(text, ret);
+	return r < 0 ? err_sys(e, r, "reading the %s of process %d", name, (int)pid) : 0;
+}
+
+int ids_load(int proc_fd, pid_t pid, struct ids *ret, struct err *e)
+{
+	int r = one_load(proc_fd, pid, "uid_map", &ret->uid, e);
+
+	return r < 0 ? r : one_load(proc_fd, pid, "gid_map", &ret->gid, e);
+}
+
+uint32_t id_inside(const struct id_map *m, uint32_t outside)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (outside - m->ext[i].outside < m->ext[i].count && outside >= m->ext[i].outside)
+			return m->ext[i].inside + (outside - m->ext[i].outside);
+	return IDS_NOBODY;
+}
+
+uint32_t id_outside(const struct id_map *m, uint32_t inside)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (inside - m->ext[i].inside < m->ext[i].count && inside >= m->ext[i].inside)
+			return m->ext[i].outside + (inside - m->ext[i].inside);
+	return UINT32_MAX;
+}

@@ -1,0 +1,31 @@
+/* ids - user and group ids between the container's user namespace and the host's.
+ *
+ * Records hold ids as the container sees them; the engine itself (at both ends in the host's user
+ * namespace) sees the host's. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+#define IDS_EXTENTS_MAX 340 /* the kernel's own limit of lines */
+#define IDS_NOBODY 65534u
+
+struct id_map {
+	struct id_extent {
+		uint32_t inside, outside, count;
+	} ext[IDS_EXTENTS_MAX];
+	size_t n;
+};
+
+struct ids {
+	struct id_map uid, gid;
+};
+
+/* The maps of process pid; proc_fd: a /proc of the host. */
+int ids_load(int proc_fd, pid_t pid, struct ids *ret, struct err *e);
+int id_map_parse(const char *text, struct id_map *ret); /* /proc/PID/uid_map */
+/* An id without a counterpart is IDS_NOBODY inside, -1 (as uid_t) outside. */
+uint32_t id_inside(const struct id_map *m, uint32_t outside);
+uint32_t id_outside(const struct id_map *m, uint32_t inside);

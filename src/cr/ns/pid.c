@@ -1,0 +1,99 @@
+/* pid - the PID namespace.
+ *
+ * State: the last pid given away (who forks next gets the one after it).  Read and put back through
+ * kernel.ns_last_pid, which follows the task that opens it: a short-lived process of the namespace does both, on a
+ * procfs of its own, since the container's may be read-only.  The pids themselves: cr/task. */
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cr/cr.h"
+#include "cr/ns/ns.h"
+#include "cr/ns/util.h"
+#include "sys/abi.h"
+
+#define PIDS_MAX (1u << 22)
+
+static int last_open(int flags)
+{
+	auto_fd int fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
+	auto_fd int mnt = -1;
+	int fd;
+
+	if (fs < 0 || syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -errno;
+	mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	if (mnt < 0)
+		return -errno;
+	fd = openat(mnt, "sys/kernel/ns_last_pid", flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int last_read(int out, void *arg)
+{
+	auto_fd int fd = last_open(O_RDONLY);
+	char text[32];
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	n = read(fd, text, sizeof(text));
+	if (n <= 0)
+		return n < 0 ? -errno : -EIO;
+	return fd_write_full(out, text, (size_t)n);
+}
+
+static int last_write(int out, void *arg)
+{
+	auto_fd int fd = last_open(O_WRONLY);
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u", *(const unsigned *)arg);
+
+	if (fd < 0)
+		return fd;
+	return write(fd, text, (size_t)n) == n ? 0 : -errno;
+}
+
+static int frozen(struct dump *d, struct err *e)
+{
+	auto_free char *text = NULL;
+	GwBlob b = GW_BLOB__INIT;
+	int r = ns_visit(d->root_pid, CLONE_NEWPID, last_read, NULL, 64, &text, e);
+
+	if (r < 0)
+		return r;
+	b.has_data = true;
+	b.data.data = (uint8_t *)text;
+	b.data.len = strcspn(text, "\n");
+	return sink_put(d->sink, REC_GW_MISC, GW_MISC_LAST_PID, &b.base, e);
+}
+
+static int finish(struct restore *r, struct err *e)
+{
+	const struct record *rec = image_find(r->image, REC_GW_MISC, GW_MISC_LAST_PID, NULL);
+	auto_free char *none = NULL;
+	const GwBlob *b;
+	char text[16];
+	uint32_t last;
+
+	if (!rec)
+		return 0;
+	b = (const GwBlob *)rec->msg;
+	if (!b->has_data || b->data.len >= sizeof(text))
+		return err_set(e, -EPROTO, "the image has an impossible last pid");
+	memcpy(text, b->data.data, b->data.len);
+	text[b->data.len] = 0;
+	if (parse_u32(text, 10, &last) < 0 || last > PIDS_MAX)
+		return err_set(e, -EPROTO, "the image has an impossible last pid");
+	return ns_visit(r->init_pid, CLONE_NEWPID, last_write, &last, 64, &none, e);
+}
+
+const struct cr_part cr_part_pidns = { .name = "PID namespace", .frozen = frozen, .finish = finish };

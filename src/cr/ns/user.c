@@ -1,0 +1,86 @@
+/* user - the user namespace.
+ *
+ * State: the maps of user and group ids.  Read: /proc/PID/uid_map, gid_map.  Put back: not at all, the
+ * target's container has its own; its map must cover the same ids inside (ranges outside may differ), which
+ * is checked before anything is built.  Not covered: setgroups=deny differing between the two. */
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "cr/cr.h"
+#include "cr/ns/ids.h"
+#include "userns.pb-c.h"
+
+static void extents_fill(const struct id_map *m, UidGidExtent *ext, UidGidExtent **ptr)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		uid_gid_extent__init(&ext[i]);
+		ext[i].first = m->ext[i].inside;
+		ext[i].lower_first = m->ext[i].outside;
+		ext[i].count = m->ext[i].count;
+		ptr[i] = &ext[i];
+	}
+}
+
+static int frozen(struct dump *d, struct err *e)
+{
+	auto_free struct ids *ids = calloc(1, sizeof(*ids));
+	auto_free UidGidExtent *ext = calloc(2 * IDS_EXTENTS_MAX, sizeof(*ext));
+	UidGidExtent *uid[IDS_EXTENTS_MAX], *gid[IDS_EXTENTS_MAX];
+	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	UsernsEntry u = USERNS_ENTRY__INIT;
+	int r;
+
+	if (!ids || !ext)
+		return err_sys(e, -ENOMEM, "id maps");
+	if (proc_fd < 0)
+		return err_sys(e, -errno, "opening /proc");
+	r = ids_load(proc_fd, d->root_pid, ids, e);
+	if (r < 0)
+		return r;
+	extents_fill(&ids->uid, ext, uid);
+	extents_fill(&ids->gid, ext + IDS_EXTENTS_MAX, gid);
+	u.uid_map = uid;
+	u.n_uid_map = ids->uid.n;
+	u.gid_map = gid;
+	u.n_gid_map = ids->gid.n;
+	return sink_put(d->sink, REC_USERNS, 0, &u.base, e);
+}
+
+static int map_compare(const char *what, UidGidExtent *const *want, size_t n, const struct id_map *have,
+		       struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t first = want[i]->first, last = first + want[i]->count - 1;
+
+		if (want[i]->count == 0 || last < first)
+			return err_set(e, -EPROTO, "the image has an impossible map of %s ids", what);
+		if (id_outside(have, first) == UINT32_MAX || id_outside(have, last) == UINT32_MAX)
+			return err_set(e, -ERANGE, "the container has %s ids %u to %u, its map at the "
+						   "target does not cover them", what, first, last);
+	}
+	return 0;
+}
+
+static int build(struct restore *r, struct err *e)
+{
+	const struct record *rec = image_find(r->image, REC_USERNS, REC_ANY, NULL);
+	auto_free struct ids *ids = calloc(1, sizeof(*ids));
+	const UsernsEntry *u;
+	int x;
+
+	if (!ids)
+		return err_sys(e, -ENOMEM, "id maps");
+	if (!rec)
+		return 0;
+	u = (const UsernsEntry *)rec->msg;
+	x = ids_load(r->proc_fd, r->init_pid, ids, e);
+	if (x >= 0)
+		x = map_compare("user", u->uid_map, u->n_uid_map, &ids->uid, e);
+	if (x >= 0)
+		x = map_compare("group", u->gid_map, u->n_gid_map, &ids->gid, e);
+	return x;
+}
+
+const struct cr_part cr_part_userns = { .name = "user namespace", .frozen = frozen, .build = build };
