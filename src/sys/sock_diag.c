@@ -290,6 +290,8 @@ int idiag_parse(const void *body, size_t len, struct idiag_sock *ret)
 	left = len - NLMSG_ALIGN(sizeof(*m));
 	for (a = (const void *)((const char *)body + NLMSG_ALIGN(sizeof(*m))); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left)) {
+		if (a->rta_type == INET_DIAG_SHUTDOWN && RTA_PAYLOAD(a) >= 1)
+			s.shutdown = *(const uint8_t *)RTA_DATA(a);
 		if (a->rta_type == INET_DIAG_MD5SIG)
 			s.md5 = true;
 		if (a->rta_type == INET_DIAG_ULP_INFO)

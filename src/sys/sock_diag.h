@@ -55,6 +55,7 @@ struct idiag_sock {
 	uint8_t src[16], dst[16];
 	uint32_t ifindex;
 	uint32_t rqueue, wqueue;
+	uint8_t shutdown; /* 1 receive, 2 send */
 	bool md5, has_ulp;
 };
 struct idiag;

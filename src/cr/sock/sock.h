@@ -1,0 +1,87 @@
+/* sock - what the kinds of sockets share.
+ *
+ * Dump.  Part "sock" (ahead of "files") takes one sock_diag dump of the container's network namespace
+ * per phase; the kinds look their sockets up in it by inode.  Part "sock_end" (behind "files") checks
+ * what can only be seen when all sockets are captured.
+ *
+ * Restore.  The kinds make, bind and connect their sockets in `build`.  Everything that acts on other
+ * sockets or shows on the network comes in sock_end's `finish`, when all tasks and all files exist:
+ * queues of unix sockets, half-closed directions, options that must come last, and TCP's repair mode
+ * is switched off. */
+#pragma once
+#include "cr/cr.h"
+#include "sys/sock_diag.h"
+
+extern const struct cr_part cr_part_sock, cr_part_sock_end;
+extern const struct file_kind file_kind_unix, file_kind_inet, file_kind_netlink, file_kind_packet;
+
+/* Switches off what a killed engine may have left on the sockets of this process (TCP repair mode, an
+ * offset for peeking at unix sockets). */
+int sock_recover(pid_t pid, struct err *e);
+
+/* ---- dump ---- */
+struct opt_ref;
+/* Level of entries in gw_sock_extra.opts that are not socket options but facts of our own. */
+#define GW_LEVEL_OWN 0x47570000
+struct sock_dump {
+	int netns_fd;
+	uint64_t netns_ino;
+	struct udiag *unix_socks;
+	struct idiag *tcp[2]; /* IPv4, IPv6 */
+	struct opt_ref *refs;
+	size_t n_refs, cap_refs;
+	struct ofile **by_ino; /* all sockets of d->ofiles, ascending by inode */
+	size_t n_by_ino, indexed;
+	struct tcp_read **reads; /* connections of which the first half is read */
+	size_t n_reads, cap_reads;
+	bool tcp_swept;
+};
+struct sock_dump *sock_dump_of(struct dump *d);
+/* The open file with this socket inode; NULL: not in the tree. */
+struct ofile *sock_by_ino(struct dump *d, uint32_t ino);
+/* SO_DOMAIN, SO_TYPE, SO_PROTOCOL of f; false: not a socket or not readable. */
+bool sock_is(const struct ofile *f, int *domain, int *type, int *protocol);
+/* Checks that every kind does: same namespace, options that can be carried.  Adds refusals. */
+int sock_check(struct dump *d, struct ofile *f, struct err *e);
+
+/* ---- options (opts.c) ---- */
+/* Everything that can be read and differs from a fresh socket of the same sort; *ret_o's fields and
+ * *ret_x are malloc'd (sock_opts_done, gw_sock_extra__free_unpacked). */
+int sock_opts_read(struct dump *d, struct ofile *f, SkOptsEntry *ret_o, GwSockExtra **ret_x,
+		   struct err *e);
+void sock_opts_done(SkOptsEntry *o);
+void sock_opts_refs_free(struct sock_dump *s);
+/* Before bind and connect; the addresses can be reused until sock_opts_late. */
+int sock_opts_early(int fd, const SkOptsEntry *o, const GwSockExtra *x, struct err *e);
+int sock_opts_late(int fd, const SkOptsEntry *o, const GwSockExtra *x, struct err *e);
+/* Owner of the socket: which user its packets are from. */
+int sock_owner_restore(struct restore *r, int fd, const GwSockExtra *x, struct err *e);
+int gw_sock_add(GwSockExtra *x, int level, int name, const void *value, size_t len);
+int sock_set(int fd, int level, int name, const void *value, size_t len);
+int sock_set_int(int fd, int level, int name, int value);
+int sock_get_int(int fd, int level, int name, int *ret);
+
+/* ---- restore ---- */
+struct usk;
+struct isk;
+struct sock_restore {
+	struct usk **unix_socks; /* ascending by inode */
+	size_t n_unix, cap_unix;
+	bool unix_sorted;
+	struct isk **inet_socks;
+	size_t n_inet, cap_inet;
+};
+struct sock_restore *sock_restore_of(struct restore *r);
+/* The GW_SOCK record of a file; NULL: none. */
+const GwSockExtra *sock_extra_of(struct restore *r, const struct rfile *f);
+
+/* ---- unix ---- */
+int unix_queue_capture(struct dump *d, struct ofile *f, const struct udiag_sock *u, struct err *e);
+int unix_dump_verify(struct dump *d, struct err *e);
+int unix_finish(struct restore *r, struct err *e);
+void unix_restore_free(struct sock_restore *s);
+
+/* ---- inet ---- */
+void inet_dump_free(struct sock_dump *s);
+int inet_finish(struct restore *r, struct err *e);
+void inet_restore_free(struct sock_restore *s);
