@@ -1,8 +1,8 @@
 /* move: the source offers, the target pulls; we only bring them together and tell what became of it.
  *
- * Of the operations' metadata this reads: X_progress (shown while it runs), and at the end pause_us,
- * pause_parts {NAME: microseconds}, bytes (memory and state), disk_bytes, notes [sentence] (e.g. what a
- * dry run wants to say); of either side. */
+ * Of the operations' metadata this reads: X_progress (shown while it runs), and at the end pause_us and
+ * its parts (the table below), bytes (memory and state), disk_bytes, notes [sentence] (e.g. what a dry run
+ * wants to say); of either side. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,21 +153,27 @@ static int verdict(const struct move *m, struct err *e)
 /* Whatever the daemons have measured, of both sides in one object. */
 static json_t *figures_of(const struct move *m, uint64_t total_us)
 {
-	static const char *const numbers[] = { "pause_us", "bytes", "disk_bytes" };
-	const json_t *sides[2] = { json_object_get(m->source_op, "metadata"), json_object_get(m->target_op, "metadata") };
+	static const char *const numbers[] = { "pause_us", "bytes", "disk_bytes", "disk1_us" };
+	static const struct {
+		const char *key, *name;
+	} parts[] = { { "freeze_us", "freeze" },   { "disk2_us", "disk" },	 { "capture_us", "capture" },
+		      { "pages_us", "memory" },	   { "restore_us", "build" }, { "finish_us", "finish" } };
+	const json_t *sides[2] = { json_object_get(m->target_op, "metadata"), json_object_get(m->source_op, "metadata") };
 	json_t *f = json_pack("{s:I, s:{}}", "total_us", (json_int_t)total_us, "pause_parts");
 
 	for (int i = 0; i < 2; i++) {
-		json_t *parts = json_object_get(sides[i], "pause_parts");
-
 		for (size_t k = 0; k < array_len(numbers); k++) {
 			json_t *v = json_object_get(sides[i], numbers[k]);
 
 			if (json_is_integer(v))
 				json_object_set(f, numbers[k], v);
 		}
-		if (json_is_object(parts))
-			json_object_update(json_object_get(f, "pause_parts"), parts);
+		for (size_t k = 0; k < array_len(parts); k++) {
+			json_t *v = json_object_get(sides[i], parts[k].key);
+
+			if (json_is_integer(v))
+				json_object_set(json_object_get(f, "pause_parts"), parts[k].name, v);
+		}
 	}
 	return f;
 }
