@@ -1,8 +1,8 @@
 /* move: the source offers, the target pulls; we only bring them together and tell what became of it.
  *
- * Of the operations' metadata this reads: X_progress (shown while it runs), and at the end pause_us and
- * its parts (the table below), bytes (memory and state), disk_bytes, notes [sentence] (e.g. what a dry run
- * wants to say); of either side. */
+ * Of the operations' metadata this reads: X_progress (shown while it runs), and at the end, in the
+ * object "move" of either side, pause_us and its parts (the table below), bytes (memory and state),
+ * disk_bytes; and notes [sentence], e.g. what a dry run wants to say. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +158,8 @@ static json_t *figures_of(const struct move *m, uint64_t total_us)
 		const char *key, *name;
 	} parts[] = { { "freeze_us", "freeze" },   { "disk2_us", "disk" },	 { "capture_us", "capture" },
 		      { "pages_us", "memory" },	   { "restore_us", "build" }, { "finish_us", "finish" } };
-	const json_t *sides[2] = { json_object_get(m->target_op, "metadata"), json_object_get(m->source_op, "metadata") };
+	const json_t *sides[2] = { json_object_get(json_object_get(m->target_op, "metadata"), "move"),
+				   json_object_get(json_object_get(m->source_op, "metadata"), "move") };
 	json_t *f = json_pack("{s:I, s:{}}", "total_us", (json_int_t)total_us, "pause_parts");
 
 	for (int i = 0; i < 2; i++) {
