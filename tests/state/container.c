@@ -97,6 +97,35 @@ int place_make(struct place *p, const char *program, struct err *e)
 	return 0;
 }
 
+int place_sync(const struct place *p)
+{
+	char from[320], to[320];
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		snprintf(from, sizeof(from), "%s/", p->root);
+		snprintf(to, sizeof(to), "%s/", p->next);
+		execlp("rsync", "rsync", "-aHAXSxc", "--delete", "--exclude=/.godwit", from, to, NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -1;
+}
+
+int place_next(struct place *p, struct err *e)
+{
+	snprintf(p->next, sizeof(p->next), "%s/root%u", p->dir, ++p->n_roots);
+	if (mkdir(p->next, 0755) < 0)
+		return err_sys(e, -errno, "%s", p->next);
+	return place_sync(p) < 0 ? err_set(e, -EIO, "rsync of the root folder failed") : 0;
+}
+
+void place_moved(struct place *p)
+{
+	memcpy(p->root, p->next, sizeof(p->root));
+	p->next[0] = 0;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	remove(path);
@@ -155,13 +184,14 @@ static void dev_make(const struct place *p)
 
 static void mounts_make(const struct place *p, bool target)
 {
+	const char *root = target ? p->next : p->root;
 	char job[300];
 
 	snprintf(job, sizeof(job), "%s/job", p->dir);
 	must_mount("", "/", NULL, MS_REC | MS_SLAVE, NULL);
-	must_mount(p->root, p->root, NULL, MS_BIND, NULL);
-	if (chdir(p->root) < 0)
-		die(p->root);
+	must_mount(root, root, NULL, MS_BIND, NULL);
+	if (chdir(root) < 0)
+		die(root);
 	must_mount("/usr", "usr", NULL, MS_BIND, NULL);
 	must_mount("/etc", "etc", NULL, MS_BIND, NULL);
 	must_mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
@@ -269,7 +299,7 @@ int ct_start(struct place *p, char *const argv[], struct ct *ret, struct err *e)
 	r = cgroup_make(p, &c, e);
 	if (r < 0)
 		return r;
-	snprintf(path, sizeof(path), "%s/.godwit", p->root);
+	snprintf(path, sizeof(path), "%s/.godwit", p->next);
 	if (!argv && mkdir(path, 0755) < 0 && errno != EEXIST)
 		return err_sys(e, -errno, "%s", path);
 	if (!argv && p->userns && chown(path, MAP_FIRST, MAP_FIRST) < 0)

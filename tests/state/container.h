@@ -1,5 +1,6 @@
 /* container - containers made by hand, without liblxc: a source with a program in it, a target in
- * which gw-init waits.  Both share one root folder, as if the disk had been copied. */
+ * which gw-init waits.  Each has a root folder of its own; the disk is copied by rsync as in a real move
+ * (same files, other inodes). */
 #pragma once
 #include <stdbool.h>
 #include <sys/types.h>
@@ -8,7 +9,9 @@
 
 struct place {
 	char dir[256];  /* of this run; removed at its end */
-	char root[300]; /* the containers' root */
+	char root[300]; /* of the container that runs */
+	char next[300]; /* of the target, while there is one */
+	unsigned n_roots;
 	bool userns;
 	char cgroup_top[256];
 	unsigned n_made;
@@ -23,6 +26,11 @@ struct ct {
 
 int place_make(struct place *p, const char *program, struct err *e);
 void place_remove(struct place *p);
+/* Makes p->next and copies the disk for the first time; copies what changed (the source is frozen);
+ * makes it the root of who runs. */
+int place_next(struct place *p, struct err *e);
+int place_sync(const struct place *p);
+void place_moved(struct place *p);
 
 /* argv: of the program, NULL-terminated; NULL: a target. */
 int ct_start(struct place *p, char *const argv[], struct ct *ret, struct err *e);

@@ -49,12 +49,12 @@ static void remember(struct move_result *ret, const struct msg *m)
 }
 
 /* 1: the end was heard of, -1: the other side has to stop too. */
-static int answer(struct end *end, const struct msg *m, struct move_result *ret)
+static int answer(const struct place *p, struct end *end, const struct msg *m, struct move_result *ret)
 {
 	if (msg_is(m, "frozen"))
 		return msg_send(end->ctl, NULL, 0, "go", NULL) < 0 ? -1 : 0;
 	if (msg_is(m, "need-disk"))
-		return msg_send(end->ctl, NULL, 0, "disk-ready", NULL) < 0 ? -1 : 0;
+		return place_sync(p) < 0 || msg_send(end->ctl, NULL, 0, "disk-ready", NULL) < 0 ? -1 : 0;
 	if (msg_is(m, "done") || msg_is(m, "ready")) {
 		remember(ret, m);
 		end->done = true;
@@ -71,7 +71,7 @@ static int answer(struct end *end, const struct msg *m, struct move_result *ret)
 	return 0;
 }
 
-static void listen_to(struct end ends[2], struct move_result *ret)
+static void listen_to(const struct place *pl, struct end ends[2], struct move_result *ret)
 {
 	bool failed = false;
 
@@ -96,13 +96,13 @@ static void listen_to(struct end ends[2], struct move_result *ret)
 				failed |= !ends[i].done;
 				continue;
 			}
-			failed |= answer(&ends[i], &m, ret) < 0;
+			failed |= answer(pl, &ends[i], &m, ret) < 0;
 			msg_done(&m);
 		}
 	}
 }
 
-int move_run(const char *engine, bool verbose, const struct ct *from, const struct ct *to,
+int move_run(const struct place *p, const char *engine, bool verbose, const struct ct *from, const struct ct *to,
 	     struct move_result *ret)
 {
 	struct end ends[2] = { { .ctl = -1 }, { .ctl = -1 } };
@@ -124,7 +124,7 @@ int move_run(const char *engine, bool verbose, const struct ct *from, const stru
 		close(ctl[i][1]);
 		close(data[i]);
 	}
-	listen_to(ends, ret);
+	listen_to(p, ends, ret);
 	for (int i = 0; i < 2; i++) {
 		fd_close(&ends[i].ctl);
 		for (int k = 0; k < 300 && waitpid(ends[i].pid, &ends[i].status, WNOHANG) == 0; k++) {

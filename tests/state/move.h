@@ -9,5 +9,5 @@ struct move_result {
 };
 
 /* 0: the target stands, frozen; the source is frozen.  -1: failed or refused. */
-int move_run(const char *engine, bool verbose, const struct ct *from, const struct ct *to,
+int move_run(const struct place *p, const char *engine, bool verbose, const struct ct *from, const struct ct *to,
 	     struct move_result *ret);

@@ -97,13 +97,15 @@ static int round_run(struct options *o, struct ct *c)
 	struct ct target = { .cgroup_fd = -1 };
 	struct move_result m;
 	struct err e = { 0 };
-	int r = ct_start(&o->place, NULL, &target, &e);
+	int r = place_next(&o->place, &e);
 
+	if (r == 0)
+		r = ct_start(&o->place, NULL, &target, &e);
 	if (r < 0) {
 		ct_kill(&target);
 		return say(FAILED, err_text(&e));
 	}
-	r = move_run(o->engine, o->verbose, c, &target, &m);
+	r = move_run(&o->place, o->engine, o->verbose, c, &target, &m);
 	if (r == 0)
 		r = snapshot_take(c->init, &before);
 	if (r == 0)
@@ -119,6 +121,7 @@ static int round_run(struct options *o, struct ct *c)
 	printf("# %s\n", m.numbers);
 	ct_kill(c);
 	*c = target;
+	place_moved(&o->place);
 	if (o->compare && snapshot_compare(before.data, after.data))
 		return say(FAILED, "the container does not look the same after the move");
 	if (left_behind(c))

@@ -267,9 +267,9 @@ static int reg_open(struct restore *r, const struct rfile *f, const GwFile *gf, 
 	got = reg_compare(re, gf, path, e);
 	if (got < 0)
 		return got;
-	if (re->flags & O_PATH)
+	if ((re->flags & O_PATH) && (re->flags & O_NOFOLLOW))
 		return fd_take(&path);
-	got = rfile_reopen(r, path, open_flags(re));
+	got = rfile_reopen(r, path, open_flags(re)); /* flags exactly as recorded */
 	return got < 0 ? err_sys(e, got, "opening %s", re->name) : got;
 }
 
