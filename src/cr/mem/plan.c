@@ -237,9 +237,14 @@ static int scan_private(int fd, uint64_t start, uint64_t end, struct ranges *rs)
 {
 	static const struct pagemap_query own = { .none = PMC_FILE | PMC_PFNZERO,
 						  .any = PMC_PRESENT | PMC_SWAPPED };
+	/* A guard page looks like a swapped one (a marker in the page table). */
+	static const struct pagemap_query no_guard = { .none = PMC_FILE | PMC_PFNZERO | PMC_GUARD,
+						       .any = PMC_PRESENT | PMC_SWAPPED };
 	struct collect c = { rs };
-	int r = pagemap_scan(fd, start, end, &own, collect_run, &c);
+	int r = pagemap_scan(fd, start, end, &no_guard, collect_run, &c);
 
+	if (r == -EINVAL)
+		r = pagemap_scan(fd, start, end, &own, collect_run, &c);
 	return r == -ENOTTY ? scan_entries(fd, start, end, rs) : r;
 }
 
