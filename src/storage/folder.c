@@ -177,7 +177,7 @@ int folder_usage(const char *path, uint64_t *ret_bytes, uint64_t *ret_files, str
 			continue;
 		if (t->fts_info == FTS_ERR || t->fts_info == FTS_DNR || t->fts_info == FTS_NS) {
 			/* A file that goes away while a running container is counted is nothing wrong. */
-			if (t->fts_errno != ENOENT)
+			if (t->fts_errno != ENOENT || t->fts_level == FTS_ROOTLEVEL)
 				r = err_sys(e, -t->fts_errno, "cannot read %s", t->fts_path);
 			continue;
 		}

@@ -1,0 +1,177 @@
+/* What of the runtime needs no container: remembered processes, clocks, profiles. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "runtime/cgroup.h"
+#include "runtime/clocks.h"
+#include "runtime/expand.h"
+#include "runtime/lock.h"
+#include "runtime/runpid.h"
+#include "storage/folder.h"
+
+static char top[64];
+
+static int setup(void **state)
+{
+	snprintf(top, sizeof(top), "/tmp/godwit-runtime-XXXXXX");
+	return mkdtemp(top) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	return folder_remove(top, NULL);
+}
+
+static void put(const char *text)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/p", top);
+	assert_int_equal(fd_replace_file_at(-100, path, text, strlen(text), 0600), 0);
+}
+
+static void pid_files(void **state)
+{
+	static const char *const bad[] = { "", "12", "12 ", "x 1", "0 1", "12 1 2", "99999999999999999999 1",
+					   "-1 5" };
+	struct runpid p, q;
+	pid_t got;
+	int fd;
+
+	assert_int_equal(runpid_of(getpid(), &p), 0);
+	assert_int_equal(runpid_write(top, "p", &p), 0);
+	assert_int_equal(runpid_read(top, "p", &q), 0);
+	assert_int_equal(q.pid, getpid());
+	assert_true(q.start == p.start && p.start != 0);
+	fd = runpid_open_file(top, "p", &got);
+	assert_true(fd >= 0);
+	assert_int_equal(got, getpid());
+	close(fd);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		put(bad[i]);
+		assert_int_equal(runpid_read(top, "p", &q), -EINVAL);
+	}
+	assert_int_equal(runpid_read(top, "none", &q), -ENOENT);
+}
+
+/* Same pid, other start time: somebody else. */
+static void pid_used_again(void **state)
+{
+	struct runpid p;
+
+	assert_int_equal(runpid_of(getpid(), &p), 0);
+	p.start++;
+	assert_int_equal(runpid_open(&p), -ESRCH);
+}
+
+static void pid_that_ended(void **state)
+{
+	pid_t pid = fork();
+	struct runpid p;
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	assert_int_equal(runpid_of(pid, &p), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(runpid_open(&p), -ESRCH);
+	assert_int_equal(runpid_of(pid, &p), -ESRCH);
+}
+
+static void clocks(void **state)
+{
+	struct timespec t;
+	int64_t fresh, later;
+	uint64_t now;
+	struct err e;
+
+	assert_int_equal(clock_of(getpid(), CLOCK_MONOTONIC, &now, &e), 0);
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	assert_true((uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec >= now);
+	assert_int_equal(clock_offset(CLOCK_MONOTONIC, 0, &fresh, &e), 0);
+	assert_int_equal(clock_offset(CLOCK_MONOTONIC, 5000000000ull, &later, &e), 0);
+	assert_true(later - fresh >= 4 && later - fresh <= 6);
+	assert_int_equal(clock_offset(CLOCK_MONOTONIC, UINT64_MAX, &later, &e), -ERANGE);
+}
+
+static void profiles(void **state)
+{
+	json_t *row, *config, *devices;
+	struct db *db;
+	struct err e;
+
+	assert_int_equal(db_open(top, &db, &e), 0);
+	row = json_pack("{s:s, s:{s:s, s:s}, s:{s:{s:s}, s:{s:s}}}", "name", "p1", "config", "a", "1", "b", "1",
+			"devices", "root", "type", "disk", "eth0", "type", "nic");
+	assert_int_equal(db_profile_put(db, row, true, &e), 0);
+	json_decref(row);
+	row = json_pack("{s:[s], s:{s:s}, s:{s:{s:s}}}", "profiles", "p1", "config", "b", "2", "devices", "eth0",
+			"type", "none");
+	assert_int_equal(instance_expand(db, row, &config, &devices, &e), 0);
+	assert_string_equal(json_string_value(json_object_get(config, "a")), "1");
+	assert_string_equal(json_string_value(json_object_get(config, "b")), "2");
+	assert_non_null(json_object_get(devices, "root"));
+	assert_null(json_object_get(devices, "eth0"));
+	json_decref(config);
+	json_decref(devices);
+	json_decref(row);
+	row = json_pack("{s:[s]}", "profiles", "missing");
+	assert_int_equal(instance_expand(db, row, &config, &devices, &e), -ENOENT);
+	json_decref(row);
+	db_free(db);
+}
+
+static void locks(void **state)
+{
+	struct err e;
+	int a = instance_lock(top, "c1", &e), b;
+
+	assert_true(a >= 0);
+	assert_int_equal(instance_lock(top, "c1", &e), -EBUSY);
+	b = instance_lock(top, "c2", &e);
+	assert_true(b >= 0);
+	close(b);
+	close(a);
+	a = instance_lock(top, "c1", &e);
+	assert_true(a >= 0);
+	close(a);
+}
+
+static void cgroups(void **state)
+{
+	struct cgroup_mounts ms = { 0 };
+	struct err e;
+
+	assert_int_equal(cgroup_mounts_read(&ms, &e), 0);
+	for (size_t i = 0; i < ms.n; i++)
+		assert_true(ms.m[i].base[0] == '/');
+	assert_null(cgroup_mounts_with(&ms, "no-such-controller"));
+	cgroup_mounts_done(&ms);
+	assert_int_equal(cgroup_remove("/sys/fs/cgroup/nonexistent-godwit", true, 0), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pid_files), cmocka_unit_test(pid_used_again), cmocka_unit_test(pid_that_ended),
+		cmocka_unit_test(clocks),    cmocka_unit_test(profiles),       cmocka_unit_test(locks),
+		cmocka_unit_test(cgroups),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
