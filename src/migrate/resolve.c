@@ -1,7 +1,7 @@
 /* resolve - what becomes of a migration whose process is gone (job move-resolve).
  *
  * spec {id, role}.  Source: offered and frozen roll back; handed waits for the target, who comes with the
- * channel "resolve" (the daemon starts this job for it and hands the connection over): mine releases the
+ * channel "control" (the daemon starts this job for it and hands the connection over): mine releases the
  * original, aborted takes it back.  Target: preparing and ready become aborted; mine goes on to run; both
  * tell the source. */
 #include <string.h>
@@ -19,7 +19,7 @@ static int source_hear(struct session *s, struct err *e)
 	json_t *o = NULL;
 	int fd, r;
 
-	r = session_channel(s, "resolve", STEP_MS, &fd, e);
+	r = session_channel(s, "control", STEP_MS, &fd, e);
 	if (r == 0)
 		r = control_open(&s->ctl, fd, e);
 	if (r == 0)
@@ -46,7 +46,7 @@ static int resolve_source(struct session *s, const char *state, bool told, struc
 		if (r == 0 && told) {
 			int fd;
 
-			r = session_channel(s, "resolve", STEP_MS, &fd, e);
+			r = session_channel(s, "control", STEP_MS, &fd, e);
 			if (r == 0)
 				r = control_open(&s->ctl, fd, e);
 			if (r == 0)

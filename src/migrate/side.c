@@ -274,7 +274,7 @@ int target_tell(struct session *s, const char *state, struct err *e)
 		r = pin_write(s, json_string_value(json_object_get(row, "peer_certificate")) ?: "", &pin, e);
 	control_close(&s->ctl);
 	if (r == 0)
-		r = session_dial(s, address, pin, "resolve",
+		r = session_dial(s, address, pin, "control",
 				 json_string_value(json_object_get(row, "secret")) ?: "", &fd, e);
 	json_decref(row);
 	if (pin)

@@ -62,13 +62,13 @@ static int own_take(struct source *m, struct err *e)
 	return r;
 }
 
-static int disk_round(struct source *m, const char *channel, uint64_t *ret_us, struct err *e)
+static int disk_round(struct source *m, uint64_t *ret_us, struct err *e)
 {
 	uint64_t t = now_us();
 	auto_fd int fd = -1;
 	int r;
 
-	r = session_channel(&m->s, channel, STEP_MS, &fd, e);
+	r = session_channel(&m->s, "disk", STEP_MS, &fd, e);
 	if (r == 0)
 		r = disk_send_start(&m->s, &m->disk, fd, e);
 	fd_close(&fd);
@@ -123,7 +123,7 @@ static int first_round(struct source *m, struct err *e)
 		return r;
 	r = control_send(&m->s.ctl, "disk1", json_pack("{s:I}", "t0_ns", (json_int_t)m->t0_ns), e);
 	job_progress(m->s.job, "disk", "disk: first round");
-	return r < 0 ? r : disk_round(m, "disk1", &m->disk1_us, e);
+	return r < 0 ? r : disk_round(m, &m->disk1_us, e);
 }
 
 /* The target starts the container with clocks that go on from ours. */
@@ -184,7 +184,7 @@ static int second_round(struct source *m, struct err *e)
 		r = disk_set_back_files(&m->disk, m->t0_ns, paths, e);
 	if (r == 0)
 		r = control_send(&m->s.ctl, "disk2", json_pack("{s:O}", "forget", paths), e);
-	return r < 0 ? r : disk_round(m, "disk2", &m->disk2_us, e);
+	return r < 0 ? r : disk_round(m, &m->disk2_us, e);
 }
 
 static int engine_through(struct source *m, struct err *e)

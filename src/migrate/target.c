@@ -43,9 +43,9 @@ static const char *spec_str(struct target *m, const char *key)
 	return v ? v : "";
 }
 
-static int dial(struct target *m, const char *channel, const char *secret, int *ret, struct err *e)
+static int dial(struct target *m, const char *channel, int *ret, struct err *e)
 {
-	const char *v = json_string_value(json_object_get(json_object_get(m->s.job->spec, "secrets"), secret));
+	const char *v = json_string_value(json_object_get(json_object_get(m->s.job->spec, "secrets"), channel));
 
 	return session_dial(&m->s, m->address, m->pin, channel, v ? v : "", ret, e);
 }
@@ -57,7 +57,7 @@ static int agree(struct target *m, struct err *e)
 	bool ok;
 	int fd, r;
 
-	r = dial(m, "control", "control", &fd, e);
+	r = dial(m, "control", &fd, e);
 	if (r == 0)
 		r = control_open(&m->s.ctl, fd, e);
 	if (r == 0)
@@ -112,12 +112,12 @@ static int volume_make(struct target *m, struct err *e)
 	return volume_create(container_pool(m->c), m->s.name, m->disk.idmap_base, e);
 }
 
-static int disk_round(struct target *m, const char *channel, struct err *e)
+static int disk_round(struct target *m, struct err *e)
 {
 	auto_fd int fd = -1;
 	int r;
 
-	r = dial(m, channel, "disk", &fd, e);
+	r = dial(m, "disk", &fd, e);
 	if (r == 0)
 		r = disk_receive_start(&m->s, &m->disk, fd, e);
 	fd_close(&fd);
@@ -134,7 +134,7 @@ static int first_round(struct target *m, struct err *e)
 		return r;
 	m->t0_ns = (uint64_t)json_integer_value(json_object_get(o, "t0_ns"));
 	json_decref(o);
-	r = disk_round(m, "disk1", e);
+	r = disk_round(m, e);
 	if (r == 0 && m->live)
 		r = disk_forget_times(&m->disk, m->t0_ns, NULL, e);
 	return r < 0 ? r : control_send(&m->s.ctl, "disk-ok", NULL, e);
@@ -161,7 +161,7 @@ static int container_prepare(struct target *m, struct err *e)
 		return r;
 	args[3] = container_cgroup(m->c);
 	snprintf(pid, sizeof(pid), "%d", (int)container_init_pid(m->c));
-	r = dial(m, "mem", "mem", &m->mem_fd, e);
+	r = dial(m, "mem", &m->mem_fd, e);
 	if (r == 0)
 		r = session_engine_start(&m->s, "live-restore", m->mem_fd, args, e);
 	fd_close(&m->mem_fd);
@@ -180,7 +180,7 @@ static int second_round(struct target *m, struct err *e)
 	r = disk_forget_times(&m->disk, 0, json_object_get(o, "forget"), e);
 	json_decref(o);
 	if (r == 0)
-		r = disk_round(m, "disk2", e);
+		r = disk_round(m, e);
 	if (r == 0)
 		r = control_send(&m->s.ctl, "disk-ok", NULL, e);
 	if (r == 0)
