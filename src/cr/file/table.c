@@ -41,7 +41,6 @@ static void ofile_free(struct ofile *f)
 	fd_close(&f->lfd);
 	free(f->link);
 	free(f->fdinfo);
-	free(f->priv);
 	free(f);
 }
 
@@ -65,19 +64,40 @@ static void table_reset(struct dump *d)
 	memset(tb, 0, sizeof(*tb));
 }
 
-static size_t bucket_of(dev_t dev, ino_t ino)
+/* `more` tells files apart that share one inode (eventfds have a number of their own). */
+static size_t bucket_of(dev_t dev, ino_t ino, uint64_t more)
 {
-	uint64_t h = (uint64_t)ino * 0x9e3779b97f4a7c15ull ^ (uint64_t)dev;
+	uint64_t h = ((uint64_t)ino + (more << 32)) * 0x9e3779b97f4a7c15ull ^ (uint64_t)dev;
+
+	h ^= h >> 29;
 
 	return (h >> 20) % TABLE_BUCKETS;
+}
+
+static uint64_t more_of(const char *info)
+{
+	uint64_t v;
+
+	return fdinfo_u64(info, "eventfd-id", 10, &v) == 0 ? v + 1 : 0;
+}
+
+/* Those whose inode is the one that all anonymous files share are in several buckets. */
+static struct ofile *anon_next(struct dump *d, const struct table *tb, const struct ofile *prev)
+{
+	for (size_t i = prev ? prev->id : 0; i < d->n_ofiles; i++) /* ids count from 1 */
+		if (d->ofiles[i]->st.st_dev == tb->anon_dev && d->ofiles[i]->st.st_ino == tb->anon_ino)
+			return d->ofiles[i];
+	return NULL;
 }
 
 struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct ofile *prev)
 {
 	struct table *tb = dump_table(d);
-	const struct table_bucket *b = &tb->buckets[bucket_of(dev, ino)];
+	const struct table_bucket *b = &tb->buckets[bucket_of(dev, ino, 0)];
 	bool seen = !prev;
 
+	if (dev == tb->anon_dev && ino == tb->anon_ino)
+		return anon_next(d, tb, prev);
 	for (size_t i = 0; i < b->n; i++) {
 		struct ofile *f = b->list[i];
 
@@ -172,6 +192,13 @@ static int ofile_add(struct dump *d, struct table_bucket *b, size_t at, struct o
 		d->next_file_id = 1;
 	f->id = d->next_file_id++;
 	d->ofiles[d->n_ofiles++] = f;
+	if (str_starts(f->link, "anon_inode:") && !str_eq(f->link, "anon_inode:[pidfd]") &&
+	    !S_ISREG(f->st.st_mode)) {
+		struct table *tb = dump_table(d);
+
+		tb->anon_dev = f->st.st_dev;
+		tb->anon_ino = f->st.st_ino;
+	}
 	return 0;
 }
 
@@ -233,7 +260,7 @@ static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, i
 	if (fdinfo_u64(info, "flags", 8, &flags) < 0)
 		return err_set(e, -EPROTO, "process %d, fd %d: fdinfo without flags", t->nspid, fd);
 
-	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino)];
+	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino, more_of(info))];
 	r = bucket_find(b, lfd, &at, &found);
 	if (r < 0)
 		return err_sys(e, r, "kcmp");
@@ -437,18 +464,19 @@ static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_pa
 	tb = dump_table(d);
 	if (fstat(lfd, &st) < 0)
 		return err_sys(e, -errno, "fstat of a file in use");
-	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino)];
-	r = bucket_find(b, lfd, &at, &found);
-	if (r < 0)
-		return err_sys(e, r, "kcmp");
-	if (found) {
-		*ret = b->list[at];
-		return 0;
-	}
 	r = foreign_new(holder, lfd, &st, &f, e);
 	if (r < 0)
 		return r;
+	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino, more_of(f->fdinfo))];
+	r = bucket_find(b, lfd, &at, &found);
 	fd_take(&lfd);
+	if (r < 0 || found) {
+		ofile_free(f);
+		if (r < 0)
+			return err_sys(e, r, "kcmp");
+		*ret = b->list[at];
+		return 0;
+	}
 	old = by_path ? path_find(b, &st, f->flags, f->mnt_id) : NULL;
 	if (old) {
 		ofile_free(f);

@@ -39,7 +39,8 @@ struct table {
 	struct idmap idmap;
 	bool have_idmap, collected, capturing, in_loop;
 	size_t n_captured;
-	dev_t memfd_dev; /* of the kernel's internal shmem mount; 0: not looked up */
+	dev_t anon_dev; /* the inode of all anonymous files; 0: none seen */
+	ino_t anon_ino;
 };
 
 /* The table of this dump (made when missing); NULL: no memory. */

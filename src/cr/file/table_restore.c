@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "cr/file/ghost.h"
+#include "cr/file/kinds.h"
 #include "cr/file/table.h"
 
 #define FD_NUMBER_MAX (1u << 30)
@@ -419,6 +420,11 @@ void files_restore_done(struct restore *r)
 	struct rtable *rt = restore_table(r);
 
 	for (size_t i = 0; i < r->n_files; i++) {
+		const struct file_kind *k = r->files[i]->kind;
+
+		/* Others keep theirs in lists of their own. */
+		if (k != &file_kind_pipe && k != &file_kind_fifo && k != &file_kind_memfd)
+			continue;
 		free(r->files[i]->priv);
 		r->files[i]->priv = NULL;
 	}
