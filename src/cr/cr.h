@@ -90,6 +90,7 @@ struct dump {
 	struct refusals refusals;
 	void *part_data[32];
 	bool check_only;
+	const struct waits *waits; /* of cr/task/restart.c, from before the freeze; may be NULL */
 };
 
 /* ============================================ restore ========================================= */

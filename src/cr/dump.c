@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/task/restart.h"
 #include "cr/task/tree.h"
 #include "inventory.pb-c.h"
 #include "sys/freezer.h"
@@ -25,6 +26,7 @@ struct run {
 	struct dump d;
 	bool seized;     /* threads of d.tasks are traced */
 	struct refusals refused;
+	struct waits *waits;
 	uint64_t bytes;
 	struct timespec start;
 	struct dump_times times;
@@ -95,18 +97,26 @@ static int checks_run(struct dump *d, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e)
+static int check_running(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct waits **ret_waits,
+			 struct err *e)
 {
 	struct dump d;
 	int r = dump_open(&d, pid, cgroup, true, e);
 
 	if (r >= 0)
 		r = checks_run(&d, e);
+	if (r >= 0 && ret_waits)
+		r = waits_take(&d, ret_waits, e);
 	refusals_move(&d, ret_refusals);
 	parts_done(&d);
 	parts_done(&d);
 	dump_close(&d);
 	return r;
+}
+
+int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e)
+{
+	return check_running(pid, cgroup, ret_refusals, NULL, e);
 }
 
 static int refused(struct run *run, struct err *e)
@@ -120,7 +130,7 @@ static int refused(struct run *run, struct err *e)
 
 static int stage_check(struct run *run, struct err *e)
 {
-	int r = dump_check(run->o->pid, run->o->cgroup, &run->refused, e);
+	int r = check_running(run->o->pid, run->o->cgroup, &run->refused, &run->waits, e);
 
 	return r < 0 ? r : refused(run, e);
 }
@@ -129,6 +139,7 @@ static int stage_freeze(struct run *run, struct err *e)
 {
 	int r = dump_open(&run->d, run->o->pid, run->o->cgroup, false, e);
 
+	run->d.waits = run->waits;
 	clock_gettime(CLOCK_MONOTONIC, &run->start);
 	return r < 0 ? r : freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
 }
@@ -453,6 +464,7 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 			if (stages[i].undo)
 				stages[i].undo(&run);
 	dump_close(&run.d);
+	waits_free(run.waits);
 	*ret_refusals = run.refused;
 	*ret_bytes = run.bytes;
 	*ret_times = run.times;

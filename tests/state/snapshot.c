@@ -11,7 +11,7 @@
 #include "base/parse.h"
 #include "sys/procfs.h"
 
-static const char *const status_keys[] = { "Name:", "Umask:", "State:", "Uid:", "Gid:", "Groups:",
+static const char *const status_keys[] = { "Name:", "Umask:", "Uid:", "Gid:", "Groups:",
 					   "Threads:", "SigPnd:", "ShdPnd:", "SigBlk:", "SigIgn:",
 					   "SigCgt:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:",
 					   "CapAmb:", "NoNewPrivs:", "Seccomp:", NULL };
@@ -120,8 +120,10 @@ static void add_process(struct buf *b, int proc, pid_t pid, unsigned depth)
 	if (depth > 100 || dir < 0 || proc_status_read(dir, &st, NULL) < 0)
 		return;
 	snprintf(who, sizeof(who), "process %d", (int)st.ns_pid);
-	add_status(b, dir, who);
-	if (st.state != 'Z') {
+	if (st.state == 'Z') {
+		buf_addf(b, "%s is a zombie, group %d session %d\n", who, (int)st.ns_pgid, (int)st.ns_sid);
+	} else {
+		add_status(b, dir, who);
 		add_file_lines(b, dir, "limits", who);
 		add_file_lines(b, dir, "cmdline", who);
 		add_file_lines(b, dir, "oom_score_adj", who);

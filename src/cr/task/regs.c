@@ -11,8 +11,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 #include "base/mem.h"
+#include "cr/task/restart.h"
 
 /* Of the x87/SSE area at the start of an XSAVE image (Intel SDM vol. 1, 10.5.1). */
 struct fxsave {
@@ -125,10 +128,14 @@ static int regs_stopped(struct dump *d, struct task *t, struct err *e)
 {
 	for (size_t i = 0; i < t->n_threads; i++) {
 		struct thread *th = &t->threads[i];
+		int r;
 
 		if (th->regs.gp.cs != USER_CS)
 			return err_set(e, -EOPNOTSUPP, "thread %d of process %d runs 32-bit code",
 				       (int)th->nstid, (int)t->nspid);
+		r = restart_note(d, t, th, e);
+		if (r < 0)
+			return r;
 		if (thread_record(th) < 0)
 			return err_sys(e, -ENOMEM, "recording registers");
 	}
@@ -153,6 +160,7 @@ int regs_of_record(const CoreEntry *core, const GwThread *extra, struct thread_r
 		out.sigmask = extra->sigmask;
 	else if (core->tc)
 		out.sigmask = core->tc->blk_sigset;
+	out.restart_left_ns = extra && extra->has_restart_left_ns ? extra->restart_left_ns : -1;
 	if (extra && extra->has_xstate) {
 		if (extra->xstate.len < XSAVE_MIN || extra->xstate.len > 65536)
 			return err_set(e, -EPROTO, "a thread's extended state has %zu bytes",
@@ -183,8 +191,44 @@ static int regs_load(struct restore *r, struct err *e)
 	return 0;
 }
 
+/* The container's monotonic clock went on during the move, and so do its sleeps. */
+static int regs_finish(struct restore *r, struct err *e)
+{
+	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
+	const GwHeader *h = rec ? (const GwHeader *)rec->msg : NULL;
+	struct timespec now = { 0 };
+	struct aprog *p = aprog_new();
+	struct aarg out;
+	int64_t gone;
+	int x;
+
+	if (!p)
+		return err_sys(e, -ENOMEM, "reading the container's clock");
+	out = aprog_out(p, sizeof(now));
+	APROG_CALL(p, 0, SYS_clock_gettime, aarg_imm(CLOCK_MONOTONIC), out);
+	x = agent_run(r->tasks[0]->agent, p, e);
+	if (x >= 0)
+		memcpy(&now, aprog_out_data(p, out), sizeof(now));
+	aprog_free(p);
+	if (x < 0 || !h || !h->has_monotonic_ns)
+		return x;
+	gone = now.tv_sec * 1000000000ll + now.tv_nsec - (int64_t)h->monotonic_ns;
+	for (size_t i = 0; i < r->n_tasks && gone > 0; i++) {
+		struct rtask *t = r->tasks[i];
+
+		for (size_t k = 0; k < t->n_threads && !t->zombie; k++) {
+			int64_t *left = &t->threads[k].regs.restart_left_ns;
+
+			if (*left > 0)
+				*left = *left > gone ? *left - gone : 0;
+		}
+	}
+	return 0;
+}
+
 const struct cr_part cr_part_regs = {
 	.name = "regs",
 	.stopped = regs_stopped,
 	.load = regs_load,
+	.finish = regs_finish,
 };
