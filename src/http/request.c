@@ -74,7 +74,7 @@ const struct http_peer *http_request_peer(const struct http_request *q)
 	return server_peer_of(q->c);
 }
 
-const json_t *http_request_json(const struct http_request *q)
+const json_t *http_request_body(const struct http_request *q)
 {
 	return q->json;
 }

@@ -54,7 +54,7 @@ const char *http_request_query(struct http_request *q, const char *key);  /* NUL
 const char *http_request_header(struct http_request *q, const char *name);
 const struct http_peer *http_request_peer(const struct http_request *q);
 /* NULL: there was no body. Borrowed. */
-const json_t *http_request_json(const struct http_request *q);
+const json_t *http_request_body(const struct http_request *q);
 /* A slot for the handler's own; freed by fn at the end of the request. */
 void http_request_set_data(struct http_request *q, void *data, void (*fn)(void *));
 void *http_request_data(const struct http_request *q);
