@@ -3,12 +3,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/utsname.h>
 
 #include "api/image.h"
 #include "api/instance.h"
 #include "api/validate.h"
 #include "base/parse.h"
+#include "runtime/expand.h"
+
+/* The host's ids for unprivileged containers, as in migrate/target.c: each takes a range of its own. */
+#define IDMAP_FIRST 1000000u
+#define IDMAP_TOTAL 1000000000u
+#define IDMAP_SIZE 65536u
 
 /* A name for those who gave none. */
 static int name_invent(struct api *a, char *ret, size_t len)
@@ -94,6 +101,22 @@ static bool create_ended(struct operation *op, int code, const char *text, json_
 	return true;
 }
 
+/* Profiles may make it privileged as well. */
+static int idmap_take(struct api *a, const char *name, const json_t *row, struct err *e)
+{
+	auto_json *config = NULL, *devices = NULL;
+	const char *privileged;
+	uint32_t base;
+	int r = instance_expand(a->db, row, &config, &devices, e);
+
+	if (r < 0)
+		return r;
+	privileged = json_string_value(json_object_get(config, "security.privileged"));
+	if (privileged && *privileged && (strchr("1tTyY", *privileged) || strcasecmp(privileged, "on") == 0))
+		return 0;
+	return db_instance_take_idmap(a->db, name, IDMAP_FIRST, IDMAP_TOTAL, IDMAP_SIZE, &base, e);
+}
+
 static int create_from_image(struct call *c, const char *name, const json_t *source, struct operation **ret,
 			     struct err *e)
 {
@@ -116,7 +139,9 @@ static int create_from_image(struct call *c, const char *name, const json_t *sou
 	if (r >= 0) {
 		op->hooks = &hooks;
 		op->may_cancel = true;
-		r = op_job(op, "instance-create", json_pack("{s:s}", "name", name), NULL, 0, e);
+		r = idmap_take(c->a, name, row, e);
+		if (r >= 0)
+			r = op_job(op, "instance-create", json_pack("{s:s}", "name", name), NULL, 0, e);
 		if (r < 0)
 			db_instance_delete(c->a->db, name, NULL);
 	}

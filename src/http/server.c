@@ -69,7 +69,7 @@ static void on_log(void *arg, const char *fmt, va_list ap)
 	(void)arg;
 	vsnprintf(line, sizeof(line), fmt, ap);
 	/* MHD tries TCP_CORK on unix sockets and complains each time. */
-	if (!strstr(line, "TCP_CORK") && !strstr(line, "TCP_NODELAY"))
+	if (!strstr(line, "TCP_CORK") && !strstr(line, "Failed to push") && !strstr(line, "TCP_NODELAY"))
 		log_debug("http: %s", line);
 }
 
