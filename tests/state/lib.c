@@ -55,18 +55,27 @@ void state_skip(const char *fmt, ...)
 	end("SKIP ", fmt, ap);
 }
 
-void state_wait(void)
+/* Before there are threads: a signal for the process that the waiting thread does not take at once (it
+ * is just being restarted) would end it in another one. */
+__attribute__((constructor)) static void usr1_block(void)
 {
-	sigset_t set, old;
+	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
-	sigprocmask(SIG_BLOCK, &set, &old);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+void state_wait(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
 	put("ready", "ready");
 	/* A stop interrupts sigwaitinfo, whose end is no signal. */
 	while (sigwaitinfo(&set, NULL) < 0 && errno == EINTR)
 		;
-	sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 void state_mark(const char *name)
