@@ -197,6 +197,7 @@ extern const size_t cr_parts_n;
 struct file_kind {
 	const char *name;
 	FdTypes type;
+	bool first; /* captured before the others: brings files to light that they have to know of */
 
 	/* dump: is it mine?  The first kind of the table that says yes has it. */
 	bool (*recognise)(const struct ofile *f);

@@ -125,6 +125,19 @@ struct ofile *sock_by_ino(struct dump *d, uint32_t ino)
 	return NULL;
 }
 
+bool sock_in_flight(struct dump *d)
+{
+	struct sock_dump *s = sock_dump_of(d);
+
+	for (size_t i = 0; s && s->unix_socks && i < udiag_count(s->unix_socks); i++) {
+		const struct udiag_sock *u = udiag_at(s->unix_socks, i);
+
+		if (u->state != TCP_LISTEN && u->rqueue)
+			return true;
+	}
+	return false;
+}
+
 bool sock_is(const struct ofile *f, int *domain, int *type, int *protocol)
 {
 	if (!S_ISSOCK(f->st.st_mode) || f->lfd < 0)

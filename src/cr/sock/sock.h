@@ -39,6 +39,9 @@ struct sock_dump {
 struct sock_dump *sock_dump_of(struct dump *d);
 /* The open file with this socket inode; NULL: not in the tree. */
 struct ofile *sock_by_ino(struct dump *d, uint32_t ino);
+/* Whether something waits in a unix socket's queue, and so perhaps descriptors that no table has: for
+ * kinds that look for the other end of something in the check, before queues are read. */
+bool sock_in_flight(struct dump *d);
 /* SO_DOMAIN, SO_TYPE, SO_PROTOCOL of f; false: not a socket or not readable. */
 bool sock_is(const struct ofile *f, int *domain, int *type, int *protocol);
 /* Checks that every kind does: same namespace, options that can be carried.  Adds refusals. */

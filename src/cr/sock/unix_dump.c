@@ -371,6 +371,7 @@ int unix_dump_verify(struct dump *d, struct err *e)
 const struct file_kind file_kind_unix = {
 	.name = "unix socket",
 	.type = FD_TYPES__UNIXSK,
+	.first = true,
 	.recognise = unix_recognise,
 	.check = unix_check,
 	.capture = unix_capture,

@@ -7,7 +7,7 @@
  * Put back: sent again, by the peer where there is one, with the credentials and descriptors.
  *
  * A stream gives the bytes in front of a message with descriptors in one piece with it.  Where exactly
- * the descriptors belong is found by asking again for less, so that a reader of a few bytes gets
+ * the descriptors belong is found by asking again (queue_find_fds), so that a reader of a few bytes gets
  * them no earlier than before.
  *
  * Not covered: an out-of-band byte (refused); an empty datagram that an attempt before this one has
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -200,47 +201,49 @@ static int queue_put(struct dump *d, struct ofile *f, struct qmsg *q, struct err
 	return sink_put(d->sink, REC_GW_BLOB, f->id, &blob.base, e);
 }
 
-/* With how many of the n bytes from offset `start` the descriptors begin to come along: the message
- * they belong to begins one byte before. */
-static int queue_find_fds(int fd, char *scratch, int start, size_t n, size_t *ret)
+/* Where in the n bytes from offset `start` the message with the descriptors begins.
+ *
+ * A look at fewer bytes does not tell: Linux (seen with 6.18) goes on to later messages with nothing left
+ * to copy, and brings their descriptors.  But it copies message by message, and one that does not fit into
+ * memory counts as not read at all: so the last of the n bytes lies where nothing can be written. */
+static int queue_find_fds(int fd, size_t start, size_t n, size_t *ret)
 {
-	size_t none = 0, some = n, try = 1;
-
-	while (some - none > 1) {
-		struct qmsg q;
-		bool there;
-		int r;
-
-		q.n_fds = 0;
-		r = sock_set_int(fd, SOL_SOCKET, SO_PEEK_OFF, start);
-		if (r == 0)
-			r = queue_peek(fd, scratch, try, 0, &q);
-		if (r < 0)
-			return r;
-		there = q.n_fds > 0;
-		qmsg_close(&q);
-		if (there)
-			some = try;
-		else
-			none = try;
-		try = none + (some - none) / 2;
-	}
-	*ret = some;
-	return sock_set_int(fd, SOL_SOCKET, SO_PEEK_OFF, start + (int)n);
-}
-
-static int queue_split(struct dump *d, struct ofile *f, struct qmsg *q, char *scratch, size_t start,
-		       struct err *e)
-{
-	struct qmsg head = { .data = q->data, .has_cred = q->has_cred, .cred = q->cred };
-	size_t at;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page - 1) / page * page;
+	char *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	auto_free struct qmsg *q = calloc(1, sizeof(*q));
 	int r;
 
-	r = queue_find_fds(f->lfd, scratch, (int)start, q->len, &at);
+	if (map == MAP_FAILED)
+		return -errno;
+	r = !q ? -ENOMEM : mprotect(map + room, page, PROT_NONE) < 0 ? -errno : 0;
+	if (r == 0)
+		r = sock_set_int(fd, SOL_SOCKET, SO_PEEK_OFF, (int)start);
+	if (r == 0) {
+		r = queue_peek(fd, map + room - (n - 1), n, 0, q);
+		if (r == -EFAULT) {
+			q->len = 0;
+			r = 0;
+		}
+	}
+	munmap(map, room + page);
+	if (r < 0)
+		return r;
+	qmsg_close(q);
+	*ret = q->len;
+	return q->len >= n ? -EIO : sock_set_int(fd, SOL_SOCKET, SO_PEEK_OFF, (int)(start + n));
+}
+
+static int queue_split(struct dump *d, struct ofile *f, struct qmsg *q, size_t start, struct err *e)
+{
+	struct qmsg head = { .data = q->data, .has_cred = q->has_cred, .cred = q->cred };
+	size_t at = 0;
+	int r;
+
+	r = queue_find_fds(f->lfd, start, q->len, &at);
 	if (r < 0)
 		return err_sys(e, r, "the queue of a unix socket cannot be read");
-	if (at > 1) {
-		head.len = at - 1;
+	if (at > 0) {
+		head.len = at;
 		r = queue_put(d, f, &head, e);
 		if (r < 0)
 			return r;
@@ -252,7 +255,7 @@ static int queue_split(struct dump *d, struct ofile *f, struct qmsg *q, char *sc
 
 /* Room for the longest message so far; a longer one is looked at again. */
 struct qroom {
-	char *buf, *scratch;
+	char *buf;
 	size_t size;
 };
 
@@ -266,10 +269,6 @@ static int qroom_grow(struct qroom *m, size_t size)
 	if (!p)
 		return -ENOMEM;
 	m->buf = p;
-	p = realloc(m->scratch, size);
-	if (!p)
-		return -ENOMEM;
-	m->scratch = p;
 	m->size = size;
 	return 0;
 }
@@ -318,7 +317,7 @@ static int queue_walk(struct dump *d, struct ofile *f, int type, size_t unread, 
 			return counted ? err_set(e, -EIO, "the queue of a unix socket ends early") : 0;
 		len = q->len;
 		if (type == SOCK_STREAM && q->n_fds && q->len > 1)
-			r = queue_split(d, f, q, m->scratch, got, e);
+			r = queue_split(d, f, q, got, e);
 		else
 			r = queue_put(d, f, q, e);
 		got += len;
@@ -352,7 +351,6 @@ int unix_queue_capture(struct dump *d, struct ofile *f, const struct udiag_sock 
 			r = err_set(e, -EIO, "a unix socket's offset for peeking cannot be set back");
 	}
 	free(m.buf);
-	free(m.scratch);
 	return r;
 }
 
