@@ -25,7 +25,7 @@ static int program_try(const char *dir, const char *sub, const char *name, char 
 
 int program_find(const char *name, char **ret, struct err *e)
 {
-	static const char *const subs[] = { "", "../guest", "../runtime", "../engine", "../wire",
+	static const char *const subs[] = { "", "../guest", "../runtime", "../engine", "../wire", "../migrate",
 					    "../daemon" };
 	const char *libexec = getenv("GODWIT_LIBEXEC");
 	char self[PATH_MAX];
