@@ -1,6 +1,7 @@
 /* Dispositions, alternative stacks, masks, and pending signals with what they carry. */
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -33,13 +34,15 @@ static void take(int sig, int code, int value)
 }
 
 static pthread_barrier_t before, after;
-static const char *complaint;
+static char complaint[200];
+static int thread_code; /* what this kernel says of a signal for a thread */
 
 static void *thread_main(void *arg)
 {
 	struct timespec none = { 0 };
 	siginfo_t si;
 	sigset_t set;
+	int got;
 	stack_t ss = { .ss_sp = malloc(20000), .ss_size = 20000 }, now;
 
 	sigaltstack(&ss, NULL);
@@ -48,11 +51,13 @@ static void *thread_main(void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	/* Sent to this very thread. */
-	if (sigtimedwait(&set, &si, &none) != SIGUSR2 || si.si_code != SI_TKILL)
-		complaint = "the private signal of the thread is gone";
+	got = sigtimedwait(&set, &si, &none);
+	if (got != SIGUSR2 || si.si_code != thread_code || si.si_pid != getpid())
+		snprintf(complaint, sizeof(complaint), "private signal: %d (%m), code %d, from %d", got,
+			 si.si_code, si.si_pid);
 	sigaltstack(NULL, &now);
 	if (now.ss_sp != ss.ss_sp || now.ss_size != ss.ss_size)
-		complaint = "the thread's alternative stack is gone";
+		snprintf(complaint, sizeof(complaint), "the thread's alternative stack is gone");
 	return NULL;
 }
 
@@ -62,6 +67,7 @@ int main(void)
 	struct sigaction now;
 	stack_t ss = { .ss_sp = alt, .ss_size = sizeof(alt) };
 	union sigval v;
+	siginfo_t si;
 	sigset_t block, mask;
 	pthread_t th;
 
@@ -77,6 +83,11 @@ int main(void)
 	sigaddset(&block, SIGUSR2);
 	sigaddset(&block, SIGTERM);
 	MUST(sigprocmask(SIG_BLOCK, &block, NULL));
+	pthread_kill(pthread_self(), SIGUSR2);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGUSR2);
+	CHECK(sigwaitinfo(&mask, &si) == SIGUSR2, "sigwaitinfo: %m");
+	thread_code = si.si_code;
 	pthread_barrier_init(&before, NULL, 2);
 	pthread_barrier_init(&after, NULL, 2);
 	pthread_create(&th, NULL, thread_main, NULL);
@@ -98,7 +109,7 @@ int main(void)
 	take(SIGTERM, SI_USER, 0);
 	pthread_barrier_wait(&after);
 	pthread_join(th, NULL);
-	CHECK(!complaint, "%s", complaint);
+	CHECK(!complaint[0], "%s", complaint);
 	MUST(sigaction(SIGRTMIN + 5, NULL, &now));
 	CHECK(now.sa_sigaction == handler && (now.sa_flags & ~0x04000000) == sa.sa_flags &&
 		      sigismember(&now.sa_mask, SIGWINCH) && !sigismember(&now.sa_mask, SIGHUP),
