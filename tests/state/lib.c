@@ -66,6 +66,16 @@ __attribute__((constructor)) static void usr1_block(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+/* From the start, so that threads made before state_wait() block it too and do not take it. */
+__attribute__((constructor)) static void go_signal_block(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 void state_wait(void)
 {
 	sigset_t set;

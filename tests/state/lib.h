@@ -10,7 +10,7 @@
  *	}
  *
  * It runs as child of a small init in a container of its own: /work is a writable folder on disk,
- * stdout and stderr are /work/log, stdin is /dev/null.  SIGUSR1 belongs to state_wait. */
+ * stdout and stderr are /work/log, stdin is /dev/null.  SIGUSR1 is blocked and belongs to state_wait. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
