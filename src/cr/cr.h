@@ -149,7 +149,8 @@ struct rfile *restore_file(struct restore *r, uint32_t id);   /* NULL: none */
 
 /* The engine's process itself stands in the container's mount, network, UTS, IPC and cgroup
  * namespaces from phase `build` on (with its own credentials and its own PID and user namespace):
- * open(), socket(), mount() of the engine act there.  The host's /proc is reached by proc_fd. */
+ * open(), socket(), mount() of the engine act there.  The host's /proc is reached by proc_fd.
+ * Making a file on a tmpfs of a container with a user namespace wants ids_fs_enter (cr/ns/ids.h), else EOVERFLOW. */
 
 /* ============================================ parts =========================================== */
 

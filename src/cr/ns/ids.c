@@ -1,7 +1,11 @@
 #include "cr/ns/ids.h"
 
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/fsuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -69,4 +73,47 @@ uint32_t id_outside(const struct id_map *m, uint32_t inside)
 		if (inside - m->ext[i].inside < m->ext[i].count && inside >= m->ext[i].inside)
 			return m->ext[i].outside + (inside - m->ext[i].inside);
 	return UINT32_MAX;
+}
+
+/* A change of fsuid from 0 takes the file capabilities out of the effective set. */
+static int caps_raise(void)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct c[2];
+
+	if (syscall(SYS_capget, &h, c) < 0)
+		return -errno;
+	c[0].effective = c[0].permitted;
+	c[1].effective = c[1].permitted;
+	return syscall(SYS_capset, &h, c) < 0 ? -errno : 0;
+}
+
+int ids_fs_enter(const struct ids *ids, struct err *e)
+{
+	uid_t uid = id_outside(&ids->uid, 0);
+	gid_t gid = id_outside(&ids->gid, 0);
+	int r;
+
+	if (uid == UINT32_MAX || gid == UINT32_MAX)
+		return err_set(e, -ERANGE, "the container has no root in its id map");
+	setfsgid(gid);
+	setfsuid(uid);
+	/* They report nothing: ask with an impossible id. */
+	if ((uid_t)setfsuid((uid_t)-1) != uid || (gid_t)setfsgid((gid_t)-1) != gid) {
+		ids_fs_leave();
+		return err_set(e, -EPERM, "cannot make files as the container's root");
+	}
+	r = caps_raise();
+	if (r < 0) {
+		ids_fs_leave();
+		return err_sys(e, r, "capabilities");
+	}
+	return 0;
+}
+
+void ids_fs_leave(void)
+{
+	setfsuid(geteuid());
+	setfsgid(getegid());
+	caps_raise();
 }

@@ -14,3 +14,7 @@ enum {
 enum {
 	GW_MISC_LAST_PID = 0x6e730001, /* decimal text */
 };
+
+struct restore;
+struct err;
+int mounts_build(struct restore *r, struct err *e);
