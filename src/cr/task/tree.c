@@ -370,7 +370,8 @@ static int cgroup_pids(int dir, unsigned depth, struct pid_list *out)
 	while (r >= 0 && (de = readdir(ds))) {
 		auto_fd int sub = -1;
 
-		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+		/* Not all that begin with a dot: liblxc puts what is attached into `.lxc`. */
+		if (de->d_type != DT_DIR || strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
 			continue;
 		sub = openat(dir, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (sub >= 0)
