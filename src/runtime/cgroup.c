@@ -243,8 +243,8 @@ static int tree_rmdir(const char *dir, bool kill_v1)
 	while ((de = readdir(d))) {
 		auto_free char *sub = NULL;
 
-		if (de->d_type != DT_DIR || de->d_name[0] == '.')
-			continue;
+		if (de->d_type != DT_DIR || strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+			continue; /* liblxc makes `.lxc` for what is attached */
 		if (asprintf(&sub, "%s/%s", dir, de->d_name) < 0)
 			r = -ENOMEM;
 		else if (tree_rmdir(sub, kill_v1) < 0)
@@ -346,8 +346,8 @@ int cgroup_holds(const char *dir, pid_t pid)
 	while (d && r == 0 && (de = readdir(d))) {
 		auto_free char *sub = NULL;
 
-		if (de->d_type != DT_DIR || de->d_name[0] == '.')
-			continue;
+		if (de->d_type != DT_DIR || strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+			continue; /* liblxc makes `.lxc` for what is attached */
 		r = asprintf(&sub, "%s/%s", dir, de->d_name) < 0 ? -ENOMEM : cgroup_holds(sub, pid);
 	}
 	if (d)

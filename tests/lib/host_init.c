@@ -259,8 +259,8 @@ static void cgroup_remove(const char *path)
 	if (!d)
 		return;
 	while ((de = readdir(d))) {
-		if (de->d_type != DT_DIR || de->d_name[0] == '.')
-			continue;
+		if (de->d_type != DT_DIR || strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+			continue; /* names with a dot in front are: liblxc makes `.lxc` */
 		snprintf(sub, sizeof(sub), "%s/%s", path, de->d_name);
 		cgroup_remove(sub);
 	}
