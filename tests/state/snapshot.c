@@ -12,9 +12,20 @@
 #include "sys/procfs.h"
 
 static const char *const status_keys[] = { "Name:", "Umask:", "Uid:", "Gid:", "Groups:",
-					   "Threads:", "SigPnd:", "ShdPnd:", "SigBlk:", "SigIgn:",
+					   "Threads:", "SigBlk:", "SigIgn:",
 					   "SigCgt:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:",
 					   "CapAmb:", "NoNewPrivs:", "Seccomp:", NULL };
+
+/* Without those of timers, which may come between two looks. */
+static void add_pending(struct buf *b, const char *line, const char *who)
+{
+	const uint64_t timers = 1ull << 13 | 1ull << 25 | 1ull << 26 | ~0ull << 31;
+	uint64_t set;
+
+	if ((str_starts(line, "SigPnd:\t") || str_starts(line, "ShdPnd:\t")) &&
+	    parse_u64(line + 8, 16, &set) >= 0)
+		buf_addf(b, "%s %.6s %llx\n", who, line, (unsigned long long)(set & ~timers));
+}
 
 static void add_status(struct buf *b, int dir, const char *who)
 {
@@ -27,6 +38,7 @@ static void add_status(struct buf *b, int dir, const char *who)
 		/* The last number only: the container's. */
 		if (str_starts(l, "NSpid:") || str_starts(l, "NSpgid:") || str_starts(l, "NSsid:"))
 			buf_addf(b, "%s %.6s %s\n", who, l, strrchr(l, '\t') ? strrchr(l, '\t') + 1 : "?");
+		add_pending(b, l, who);
 		for (size_t i = 0; status_keys[i]; i++)
 			if (str_starts(l, status_keys[i]))
 				buf_addf(b, "%s %s\n", who, l);
