@@ -321,6 +321,8 @@ int ct_start(struct place *p, char *const argv[], struct ct *ret, struct err *e)
 		if (r >= 0)
 			r = write_proc(c.init, "gid_map", text);
 	}
+	if (r >= 0 && p->net.on && net_link(&p->net, c.init, argv != NULL, &c.link) < 0)
+		r = -EIO;
 	if (r >= 0)
 		r = fd_write_full(go[1], "g", 1);
 	close(go[1]);

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "world.h"
 
 struct place {
 	char dir[256];  /* of this run; removed at its end */
@@ -15,6 +16,7 @@ struct place {
 	bool userns;
 	char cgroup_top[256];
 	unsigned n_made;
+	struct net net; /* .on: with a link to the world outside */
 	const char *init, *guest; /* programs: the source's init; gw-init */
 };
 
@@ -22,6 +24,7 @@ struct ct {
 	pid_t init; /* 0: none */
 	int cgroup_fd;
 	char cgroup[400];
+	unsigned link; /* in place.net */
 };
 
 int place_make(struct place *p, const char *program, struct err *e);

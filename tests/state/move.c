@@ -18,6 +18,7 @@
 struct end {
 	pid_t pid;
 	int ctl; /* -1: closed */
+	unsigned link;
 	int status;
 	bool done;
 };
@@ -51,6 +52,8 @@ static void remember(struct move_result *ret, const struct msg *m)
 /* 1: the end was heard of, -1: the other side has to stop too. */
 static int answer(const struct place *p, struct end *end, const struct msg *m, struct move_result *ret)
 {
+	if (msg_is(m, "frozen") && p->net.on && net_joined(&p->net, end->link, false) < 0)
+		return -1;
 	if (msg_is(m, "frozen"))
 		return msg_send(end->ctl, NULL, 0, "go", NULL) < 0 ? -1 : 0;
 	if (msg_is(m, "need-disk"))
@@ -117,6 +120,7 @@ int move_run(const struct place *p, const char *engine, bool verbose, const stru
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl[i]) < 0)
 			return -1;
 		ends[i].ctl = ctl[i][0];
+		ends[i].link = cts[i]->link;
 	}
 	for (int i = 0; i < 2; i++)
 		ends[i].pid = engine_start(engine, verbose, i == 0, cts[i], ctl[i][1], data[1 - i]);

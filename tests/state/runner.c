@@ -1,7 +1,7 @@
 /* runner - runs one state program: in a source container, through moves, to its verdict.
  *
  *	runner [--flavour privileged|userns] [--rounds N] [--no-compare] [--expect-refusal WORD]
- *	       [-v] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
+ *	       [--net] [-v] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
  *
  * Exit: 0 passed, 1 failed, 77 skipped. */
 #include <errno.h>
@@ -105,6 +105,8 @@ static int round_run(struct options *o, struct ct *c)
 		ct_kill(&target);
 		return say(FAILED, err_text(&e));
 	}
+	if (o->place.net.on)
+		usleep(300000); /* the new link comes up well before the move */
 	r = move_run(&o->place, o->engine, o->verbose, c, &target, &m);
 	if (r == 0)
 		r = snapshot_take(c->init, &before);
@@ -126,6 +128,8 @@ static int round_run(struct options *o, struct ct *c)
 		return say(FAILED, "the container does not look the same after the move");
 	if (left_behind(c))
 		return say(FAILED, "the mount of gw-init is still there");
+	if (o->place.net.on && net_joined(&o->place.net, c->link, true) < 0)
+		return say(FAILED, "the link cannot be joined");
 	if (freezer_set(c->cgroup_fd, false, 5000, &e) < 0)
 		return say(FAILED, err_text(&e));
 	return -1;
@@ -183,6 +187,7 @@ int main(int argc, char **argv)
 					       { "engine", required_argument, NULL, 'e' },
 					       { "guest", required_argument, NULL, 'g' },
 					       { "init", required_argument, NULL, 'i' },
+					       { "net", no_argument, NULL, 'N' },
 					       { "keep", no_argument, NULL, 'k' },
 					       { NULL, 0, NULL, 0 } };
 	struct options o = { .rounds = 1, .compare = true };
@@ -199,6 +204,7 @@ int main(int argc, char **argv)
 		case 'e': o.engine = optarg; break;
 		case 'g': o.place.guest = optarg; break;
 		case 'i': o.place.init = optarg; break;
+		case 'N': o.place.net.on = true; break;
 		case 'k': o.keep = true; break;
 		case 'v': o.verbose = true; break;
 		default: return FAILED;
@@ -210,9 +216,13 @@ int main(int argc, char **argv)
 		return say(SKIPPED, "this needs root");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
+	if (o.place.net.on && (net_make(&o.place.net) < 0 || net_peer(&o.place.net, argv[optind]) < 0))
+		return say(FAILED, "the network of the test cannot be made");
 	/* The containers' inits are made by a process between and handed to us. */
 	v = place_make(&o.place, argv[optind], &e) < 0 ? say(FAILED, err_text(&e)) :
 							 program_run(&o, argv + optind + 1, &c);
+	if (o.place.net.on && net_done(&o.place.net) < 0 && v == PASSED)
+		v = say(FAILED, "the peer outside is not content");
 	if (v == FAILED)
 		log_print(&o);
 	if (o.keep)

@@ -42,7 +42,7 @@
 #define X_UDP_SEGMENT 103
 #define X_UDP_GRO 104
 
-enum { EARLY = 0, LATE = 1 << 0, CLOSED_ONLY = 1 << 1, LAST = 1 << 2 };
+enum { EARLY = 0, LATE = 1 << 0, CLOSED_ONLY = 1 << 1, LAST = 1 << 2, NO_STREAM = 1 << 3 };
 
 struct opt {
 	int level, name;
@@ -105,18 +105,18 @@ static const struct opt opts[] = {
 	{ SOL_IP, IP_RECVFRAGSIZE, 4, EARLY },
 	{ SOL_IP, IP_CHECKSUM, 4, EARLY },
 	{ SOL_IP, IP_PASSSEC, 4, EARLY },
-	{ SOL_IP, IP_MULTICAST_TTL, 4, EARLY },
-	{ SOL_IP, IP_MULTICAST_LOOP, 4, EARLY },
-	{ SOL_IP, IP_MULTICAST_ALL, 4, EARLY },
-	{ SOL_IP, IP_MULTICAST_IF, 4, EARLY },
+	{ SOL_IP, IP_MULTICAST_TTL, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_MULTICAST_LOOP, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_MULTICAST_ALL, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_MULTICAST_IF, 4, EARLY | NO_STREAM },
 
 	{ SOL_IPV6, IPV6_V6ONLY, 4, EARLY },
 	{ SOL_IPV6, IPV6_FREEBIND, 4, EARLY },
 	{ SOL_IPV6, IPV6_TRANSPARENT, 4, EARLY },
 	{ SOL_IPV6, IPV6_UNICAST_HOPS, 4, EARLY },
-	{ SOL_IPV6, IPV6_MULTICAST_HOPS, 4, EARLY },
-	{ SOL_IPV6, IPV6_MULTICAST_LOOP, 4, EARLY },
-	{ SOL_IPV6, IPV6_MULTICAST_ALL, 4, EARLY },
+	{ SOL_IPV6, IPV6_MULTICAST_HOPS, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_MULTICAST_LOOP, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_MULTICAST_ALL, 4, EARLY | NO_STREAM },
 	{ SOL_IPV6, IPV6_MINHOPCOUNT, 4, LATE },
 	{ SOL_IPV6, IPV6_MTU_DISCOVER, 4, EARLY },
 	{ SOL_IPV6, IPV6_RECVERR, 4, EARLY },
@@ -420,8 +420,10 @@ int sock_opts_read(struct dump *d, struct ofile *f, SkOptsEntry *ret_o, GwSockEx
 	for (size_t i = 0; r >= 0 && i < array_len(opts); i++) {
 		struct opt_value v;
 
+		/* An accepted connection has multicast settings of the packets it came from. */
 		if (!opt_belongs(&opts[i], domain, type, protocol) ||
-		    ((opts[i].how & CLOSED_ONLY) && connected))
+		    ((opts[i].how & CLOSED_ONLY) && connected) ||
+		    ((opts[i].how & NO_STREAM) && type == SOCK_STREAM))
 			continue;
 		opt_get(f->lfd, &opts[i], &v);
 		if (v.len < 0 || (v.len == ref->v[i].len && !memcmp(v.data, ref->v[i].data, (size_t)v.len)))
