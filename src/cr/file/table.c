@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/parse.h"
 #include "cr/file/table.h"
+#include "cr/file/tty.h"
 
 #define FDINFO_MAX (8u << 20) /* an epoll with 100,000 files has about this much text */
 #define FD_NUMBER_MAX (1u << 30)
@@ -558,9 +559,13 @@ static int capture_from(struct dump *d, struct table *tb, struct err *e)
 
 	tb->in_loop = true;
 	while (r >= 0 && tb->n_captured < d->n_ofiles) {
-		struct ofile *f = d->ofiles[tb->n_captured++];
+		/* Kinds that may add files go ahead, at the beginning and whenever more have come. */
+		bool first = tb->n_first < d->n_ofiles;
+		struct ofile *f = d->ofiles[first ? tb->n_first++ : tb->n_captured++];
 		size_t before = d->refusals.n;
 
+		if (f->kind->first != first)
+			continue;
 		if (!f->checked && f->kind->check) /* came in after the check */
 			r = f->kind->check(d, f, e);
 		if (r >= 0 && d->refusals.n != before)
@@ -636,6 +641,7 @@ const struct cr_part cr_part_files = {
 	.done = files_done,
 	.load = files_load,
 	.build = files_build,
+	.task_begin = tty_session_begun,
 	.task_filled = files_task_filled,
 	.finish = files_finish,
 	.restore_done = files_restore_done,

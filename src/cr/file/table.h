@@ -39,6 +39,7 @@ struct table {
 	struct idmap idmap;
 	bool have_idmap, collected, capturing, in_loop;
 	size_t n_captured;
+	size_t n_first; /* of those whose kind goes first (cr.h) */
 	dev_t anon_dev; /* the inode of all anonymous files; 0: none seen */
 	ino_t anon_ino;
 };
@@ -71,6 +72,7 @@ struct rtable {
 	bool have_idmap;
 	bool *late; /* by index in r->files */
 	void *ghosts; /* ghost.c's */
+	void *ttys;   /* tty.c's */
 	bool finishing; /* phase `finish`: all tasks exist */
 };
 struct rtable *restore_table(struct restore *r);

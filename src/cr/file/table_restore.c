@@ -16,6 +16,7 @@
 #include "cr/file/ghost.h"
 #include "cr/file/kinds.h"
 #include "cr/file/table.h"
+#include "cr/file/tty.h"
 
 #define FD_NUMBER_MAX (1u << 30)
 
@@ -434,6 +435,7 @@ void files_restore_done(struct restore *r)
 		free(rt->tasks[i].fds);
 	free(rt->tasks);
 	ghosts_done(r);
+	ttys_done(r);
 	free(rt->late);
 	free(rt);
 	r->part_data[idx] = NULL;

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/file/tty.h"
 #include "cr/mem/mem.h"
 #include "cr/task/plan.h"
 #include "sys/procfs.h"
@@ -307,6 +308,8 @@ static int make(struct grow *g, size_t i, grow_begin_fn begin, struct err *e)
 	if (r >= 0 && g->nodes[p].late_setsid && !g->setsid_done[p] && !early_children_missing(g, p)) {
 		r = session_begin(g->r->tasks[p]->agent, e);
 		g->setsid_done[p] = true;
+		if (r >= 0)
+			r = tty_session_begun(g->r, g->r->tasks[p], e);
 	}
 	if (r >= 0 && !t->zombie)
 		r = begin(g->r, t, e);
