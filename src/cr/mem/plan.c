@@ -387,13 +387,37 @@ static int plan_exe(struct dump *d, struct mem_all *all, struct task *t, struct 
 	return 0;
 }
 
+/* The mappings as they are now; those of the check with their flags where nothing has changed. */
+static int read_areas(struct task *t, struct mem *m, struct err *e)
+{
+	struct vma_list now = { 0 };
+	bool same;
+	int r;
+
+	if (!m->vmas.n)
+		return vma_read(t->proc_fd, &m->vmas, e);
+	r = vma_read_plain(t->proc_fd, &now, e);
+	if (r < 0)
+		return r;
+	same = now.n == m->vmas.n;
+	for (size_t i = 0; i < now.n && same; i++)
+		same = now.v[i].start == m->vmas.v[i].start && now.v[i].end == m->vmas.v[i].end &&
+		       now.v[i].prot == m->vmas.v[i].prot && now.v[i].ino == m->vmas.v[i].ino &&
+		       now.v[i].pgoff == m->vmas.v[i].pgoff;
+	vma_list_done(&now);
+	if (same)
+		return 0;
+	vma_list_done(&m->vmas);
+	return vma_read(t->proc_fd, &m->vmas, e);
+}
+
 int mem_plan_task(struct dump *d, struct mem_all *all, struct task *t, struct err *e)
 {
 	struct mem *m = t->mem;
 	struct vdso_block block;
 	int r;
 
-	r = vma_read(t->proc_fd, &m->vmas, e);
+	r = read_areas(t, m, e);
 	if (r < 0)
 		return r;
 	m->mm = malloc(sizeof(*m->mm));
