@@ -135,7 +135,7 @@ static size_t bulk_read(int fd, size_t len)
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool go;
-static int running, unhappy;
+static int running, unhappy, open_roles[256];
 
 static void wait_go(void)
 {
@@ -214,6 +214,9 @@ static void *far_one(void *arg)
 		}
 		if (role == 'z' && running)
 			fprintf(stderr, "# far end: %d connections did not come to their end\n", running);
+		for (int i = 0; role == 'z' && i < 256; i++)
+			if (open_roles[i])
+				fprintf(stderr, "# far end: %d of '%c'\n", open_roles[i], i);
 		if (role == 'z')
 			exit(unhappy || running);
 		pthread_mutex_unlock(&lock);
@@ -221,8 +224,15 @@ static void *far_one(void *arg)
 		close(fd);
 		return NULL;
 	}
-	if (!why)
+	if (!why) {
+		pthread_mutex_lock(&lock);
+		open_roles[(unsigned char)role]++;
+		pthread_mutex_unlock(&lock);
 		why = far_talk(fd, role);
+		pthread_mutex_lock(&lock);
+		open_roles[(unsigned char)role]--;
+		pthread_mutex_unlock(&lock);
+	}
 	if (why)
 		fprintf(stderr, "# far end: connection '%c': %s: %s\n", role, why, strerror(errno));
 	close(fd);
@@ -419,8 +429,10 @@ int main(int argc, char **argv)
 	CHECK(write(v, "e", 1) == 1, "write");
 	echo6 = v;
 	child = MUST(fork());
-	if (!child)
+	if (!child) {
+		close(echo6);
 		server_child(ls, ls6);
+	}
 
 	echo4 = role(THERE4, 'e');
 	MUST(setsockopt(echo4, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)));
