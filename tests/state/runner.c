@@ -90,6 +90,8 @@ static bool left_behind(const struct ct *c)
 	return fd_read_file_at(AT_FDCWD, path, 1 << 20, &text, NULL) < 0 || strstr(text, ".godwit");
 }
 
+static int verdict_wait(struct options *o, struct ct *c);
+
 /* One move; *c becomes the target. */
 static int round_run(struct options *o, struct ct *c)
 {
@@ -116,8 +118,10 @@ static int round_run(struct options *o, struct ct *c)
 		if (!m.text[0])
 			snprintf(m.text, sizeof(m.text), "a container has vanished");
 		ct_kill(&target);
-		if (o->expect && m.refused && strstr(m.text, o->expect))
-			return say(PASSED, m.text);
+		if (o->expect && m.refused && strstr(m.text, o->expect)) {
+			printf("# %s\n", m.text);
+			return verdict_wait(o, c); /* and it runs on where it was */
+		}
 		return say(FAILED, m.text);
 	}
 	printf("# %s\n", m.numbers);
