@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/ns/ids.h"
 #include "cr/task/grow.h"
 #include "cr/task/regs.h"
 #include "cr/task/tree.h"
@@ -26,6 +27,7 @@
 struct run {
 	const struct restore_opts *o;
 	struct restore r;
+	struct ids ids; /* of the container's user namespace */
 	struct grow *grow;
 	struct timespec start;
 	struct restore_times times;
@@ -285,6 +287,8 @@ static int stage_enter(struct run *run, struct err *e)
 		return err_sys(e, -errno, "opening %s", r->proc_fd < 0 ? "/proc" : run->o->cgroup);
 	x = user_ns_differs(r, &r->user_ns, e);
 	if (x >= 0)
+		x = ids_load(r->proc_fd, r->init_pid, &run->ids, e);
+	if (x >= 0)
 		x = seize_start(r->init_pid, e);
 	if (x >= 0)
 		x = seize_wait(r->init_pid, NULL, e);
@@ -320,14 +324,33 @@ static int task_begin(struct restore *r, struct rtask *t, struct err *e)
 	return x < 0 ? x : mem_map(r, t, e);
 }
 
+/* Files that parts make (bound sockets, deleted files) are the container's root's, and a tmpfs of its
+ * user namespace takes none of anybody unmapped (EOVERFLOW).  Parts may leave that state themselves,
+ * so it is entered for each. */
+static int maker_enter(struct run *run, struct err *e)
+{
+	return run->r.user_ns ? ids_fs_enter(&run->ids, e) : 0;
+}
+
+static void maker_leave(struct run *run)
+{
+	if (run->r.user_ns)
+		ids_fs_leave();
+}
+
 static int stage_build(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
 	int x = 0;
 
-	for (size_t i = 0; i < cr_parts_n; i++)
+	for (size_t i = 0; i < cr_parts_n; i++) {
+		x = maker_enter(run, e);
+		if (x < 0)
+			return x;
 		if (cr_parts[i]->build && (x = cr_parts[i]->build(r, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
+	}
+	maker_leave(run);
 	x = task_begin(r, r->tasks[0], e);
 	if (x >= 0)
 		x = grow_some(run->grow, task_begin, e);
@@ -407,9 +430,14 @@ static int stage_threads(struct run *run, struct err *e)
 		if (x < 0)
 			return err_context(e, x, "process %d", (int)t->nspid);
 	}
-	for (size_t i = 0; i < cr_parts_n; i++)
+	for (size_t i = 0; i < cr_parts_n; i++) {
+		x = maker_enter(run, e);
+		if (x < 0)
+			return x;
 		if (cr_parts[i]->finish && (x = cr_parts[i]->finish(r, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
+	}
+	maker_leave(run);
 	return 0;
 }
 
@@ -486,7 +514,8 @@ static const struct stage {
 int restore_run(const struct restore_opts *o, struct restore_times *ret, struct err *e)
 {
 	struct run run = { .o = o,
-			   .r = { .proc_fd = -1, .root_fd = -1, .cgroup_fd = -1, .data_fd = -1 } };
+			   .r = { .init_pid = o->init, .cgroup = o->cgroup, .proc_fd = -1,
+				  .root_fd = -1, .cgroup_fd = -1, .data_fd = -1 } };
 	int x = 0;
 
 	for (size_t i = 0; i < array_len(stages) && x >= 0; i++) {
