@@ -157,7 +157,7 @@ static int container_fill(struct container *c, const char *name, const char *sta
 		c->idmap_base = (uint32_t)json_integer_value(json_object_get(c->row, "idmap_base"));
 		c->idmap_size = (uint32_t)json_integer_value(json_object_get(c->row, "idmap_size"));
 		if (!c->idmap_base || !c->idmap_size)
-			return err_set(e, -EINVAL, "instance %s has no id range", name);
+			return err_set(e, -EINVAL, "its row has no id range (idmap_base, idmap_size)");
 	}
 	return nic_read(c, e);
 }
