@@ -73,7 +73,7 @@ static const struct {
 	/* These carry a gw_blob until someone gives them a message of their own. */
 	[REC_GW_INOTIFY] = { "gw-inotify", &gw_blob__descriptor },
 	[REC_GW_NET] = { "gw-net", &gw_blob__descriptor },
-	[REC_GW_CGROUP] = { "gw-cgroup", &gw_blob__descriptor },
+	[REC_GW_CGROUP] = { "gw-cgroup", &gw_cgroup__descriptor },
 	[REC_GW_MISC] = { "gw-misc", &gw_blob__descriptor },
 	[REC_PAGES] = { "pages", NULL },
 	[REC_BATCH] = { "batch", NULL },

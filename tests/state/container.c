@@ -285,7 +285,13 @@ static int cgroup_make(struct place *p, struct ct *c, struct err *e)
 	if (mkdir(c->cgroup, 0755) < 0)
 		return err_sys(e, -errno, "%s", c->cgroup);
 	c->cgroup_fd = open(c->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return c->cgroup_fd < 0 ? err_sys(e, -errno, "%s", c->cgroup) : 0;
+	if (c->cgroup_fd < 0)
+		return err_sys(e, -errno, "%s", c->cgroup);
+	/* It is the container's to divide, as with liblxc. */
+	if (p->userns && (fchown(c->cgroup_fd, MAP_FIRST, MAP_FIRST) < 0 ||
+			  fchownat(c->cgroup_fd, "cgroup.procs", MAP_FIRST, MAP_FIRST, 0) < 0))
+		return err_sys(e, -errno, "%s", c->cgroup);
+	return 0;
 }
 
 int ct_start(struct place *p, char *const argv[], struct ct *ret, struct err *e)

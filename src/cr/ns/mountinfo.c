@@ -227,7 +227,8 @@ enum mnt_way mnt_way(const struct mnts *all, const struct mnt *m)
 		return MNT_BIND;
 	if (one_of(m->fstype, optional))
 		return MNT_OPTIONAL;
-	if (one_of(m->fstype, made) && strcmp(m->root, "/") == 0)
+	/* The root of a cgroup mount is told as from our own cgroup namespace. */
+	if (one_of(m->fstype, made) && (strcmp(m->root, "/") == 0 || str_starts(m->fstype, "cgroup")))
 		return MNT_MAKE;
 	if (str_starts(m->fstype, "fuse.") || strcmp(m->fstype, "fuse") == 0 || str_starts(m->fstype, "nfs") ||
 	    one_of(m->fstype, (const char *const[]){ "autofs", "overlay", "ramfs", "9p", "cifs", "ceph", "nsfs", NULL }))

@@ -166,7 +166,8 @@ static int want_make(struct build *b, struct want *w)
 		return 1;
 	}
 	for (size_t i = 0; i < array_len(made); i++) {
-		if (strcmp(m->fsname, made[i]) != 0 || strcmp(m->root, "/") != 0)
+		if (strcmp(m->fsname, made[i]) != 0 ||
+		    (strcmp(m->root, "/") != 0 && strncmp(m->fsname, "cgroup", 6) != 0))
 			continue;
 		r = agent_mount(b, m, m->flags & ~(unsigned long)MS_RDONLY);
 		return r < 0 ? err_context(b->e, r, "mounting %s at %s", m->fsname, m->mountpoint) : 1;

@@ -1,0 +1,217 @@
+/* cgroup - the groups that a container has made below its own, who is in them, and their settings.
+ *
+ * Read: the folders below the container's own in each hierarchy, cgroup.procs, the settings of the list
+ * in hierarchy.c.  Put back: cgroup_restore.c.  The limits of the container's own group come from the
+ * target's configuration.  Refused by name: threaded groups.  Not covered: device rules of v1, threads in
+ * a v1 group other than their process', BPF programs attached to groups. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cr/cr.h"
+#include "cr/ns/cgroup.h"
+#include "cr/ns/ids.h"
+
+#define DEPTH_MAX 64
+#define VALUE_MAX 4096
+#define PROCS_MAX (4u << 20)
+
+struct walk {
+	struct dump *d;
+	const struct ids *ids;
+	const char *controllers;
+	bool check;
+	struct err *e;
+	char path[PATH_MAX];
+};
+
+static int settings_read(struct walk *w, int dir, GwCgroup *m)
+{
+	size_t cap = 0;
+
+	for (size_t i = 0; cgroup_settings[i]; i++) {
+		auto_free char *value = NULL;
+		GwCgroupSetting *s;
+
+		/* The own group's limits are configuration; which controllers its children have is not. */
+		if (!*w->path && strcmp(cgroup_settings[i], "cgroup.subtree_control") != 0)
+			continue;
+		if (fd_read_file_at(dir, cgroup_settings[i], VALUE_MAX, &value, NULL) < 0)
+			continue;
+		value[strcspn(value, "\n")] = 0;
+		if (!*value)
+			continue;
+		s = calloc(1, sizeof(*s));
+		if (!s || array_grow(m->settings, m->n_settings, cap) < 0) {
+			free(s);
+			return err_sys(w->e, -ENOMEM, "cgroups");
+		}
+		gw_cgroup_setting__init(s);
+		m->settings[m->n_settings++] = s;
+		s->name = (char *)cgroup_settings[i];
+		s->value = ptr_take(value);
+	}
+	return 0;
+}
+
+static const struct task *task_by_pid(const struct dump *d, pid_t pid)
+{
+	for (size_t i = 0; i < d->n_tasks; i++)
+		if (d->tasks[i]->pid == pid)
+			return d->tasks[i];
+	return NULL;
+}
+
+/* Who is in the own group without being in the tree (entered by exec) is not ours. */
+static int procs_read(struct walk *w, int dir, GwCgroup *m)
+{
+	auto_free char *text = NULL;
+	size_t cap = 0;
+	int r = fd_read_file_at(dir, "cgroup.procs", PROCS_MAX, &text, NULL);
+
+	if (r < 0)
+		return r == -EOPNOTSUPP ? 0 : err_sys(w->e, r, "processes of the cgroup /%s", w->path);
+	for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		const struct task *t = task_by_pid(w->d, (pid_t)strtol(p, NULL, 10));
+
+		if (!t || t->zombie)
+			continue;
+		if (array_grow(m->pids, m->n_pids, cap) < 0)
+			return err_sys(w->e, -ENOMEM, "cgroups");
+		m->pids[m->n_pids++] = (uint32_t)t->nspid;
+	}
+	return 0;
+}
+
+static int group_check(struct walk *w, int dir)
+{
+	auto_free char *type = NULL;
+	auto_buf where = BUF_INIT;
+	int r;
+
+	if (*w->controllers || fd_read_file_at(dir, "cgroup.type", 64, &type, NULL) < 0)
+		return 0;
+	if (!str_starts(type, "threaded") && !str_starts(type, "domain threaded"))
+		return 0;
+	r = buf_addf(&where, "cgroup /%s", w->path);
+	if (r >= 0)
+		r = refusals_add(&w->d->refusals, 0, where.data, "a threaded cgroup", "it cannot be carried yet");
+	return r < 0 ? err_sys(w->e, r, "checking cgroups") : 0;
+}
+
+static int group_put(struct walk *w, int dir)
+{
+	GwCgroup m = GW_CGROUP__INIT;
+	struct stat st, procs;
+	int r;
+
+	if (fstat(dir, &st) < 0 || fstatat(dir, "cgroup.procs", &procs, 0) < 0)
+		return err_sys(w->e, -errno, "the cgroup /%s", w->path);
+	m.controllers = (char *)w->controllers;
+	m.path = w->path;
+	m.has_mode = m.has_uid = m.has_gid = m.has_procs_uid = true;
+	m.mode = st.st_mode & 07777;
+	m.uid = id_inside(&w->ids->uid, st.st_uid);
+	m.gid = id_inside(&w->ids->gid, st.st_gid);
+	m.procs_uid = id_inside(&w->ids->uid, procs.st_uid);
+	r = settings_read(w, dir, &m);
+	if (r >= 0)
+		r = procs_read(w, dir, &m);
+	if (r >= 0)
+		r = sink_put(w->d->sink, REC_GW_CGROUP, 0, &m.base, w->e);
+	for (size_t i = 0; i < m.n_settings; i++) {
+		free(m.settings[i]->value);
+		free(m.settings[i]);
+	}
+	free(m.settings);
+	free(m.pids);
+	return r;
+}
+
+static int group(struct walk *w, int dir, unsigned depth)
+{
+	size_t len = strlen(w->path);
+	struct dirent *de;
+	DIR *list;
+	int fd, r;
+
+	r = w->check ? group_check(w, dir) : group_put(w, dir);
+	if (r < 0)
+		return r;
+	if (depth > DEPTH_MAX)
+		return err_set(w->e, -ELOOP, "cgroups are nested too deep");
+	fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
+	list = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!list) {
+		r = err_sys(w->e, -errno, "the cgroup /%s", w->path);
+		fd_close(&fd);
+		return r;
+	}
+	rewinddir(list);
+	while (r >= 0 && (de = readdir(list))) {
+		auto_fd int sub = -1;
+
+		if (de->d_name[0] == '.' || de->d_type != DT_DIR)
+			continue;
+		if (snprintf(w->path + len, sizeof(w->path) - len, "%s%s", len ? "/" : "", de->d_name) >=
+		    (int)(sizeof(w->path) - len)) {
+			r = err_set(w->e, -ENAMETOOLONG, "a cgroup's path is too long");
+		} else {
+			sub = openat(dir, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			if (sub >= 0)
+				r = group(w, sub, depth + 1);
+		}
+		w->path[len] = 0;
+	}
+	closedir(list);
+	return r;
+}
+
+static int all_walk(struct dump *d, bool check, struct err *e)
+{
+	auto_free struct walk *w = calloc(1, sizeof(*w));
+	auto_free struct ids *ids = calloc(1, sizeof(*ids));
+	auto_free struct hierarchies *h = calloc(1, sizeof(*h));
+	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (!w || !ids || !h || proc_fd < 0)
+		return err_sys(e, -ENOMEM, "cgroups");
+	r = ids_load(proc_fd, d->root_pid, ids, e);
+	if (r >= 0)
+		r = hierarchies_open(d->root_pid, d->cgroup_fd, h, e);
+	for (size_t i = 0; i < h->n && r >= 0; i++) {
+		*w = (struct walk){ .d = d, .ids = ids, .controllers = h->list[i].controllers, .check = check, .e = e };
+		r = group(w, h->list[i].fd, 0);
+	}
+	hierarchies_close(h);
+	return r;
+}
+
+static int check(struct dump *d, struct err *e)
+{
+	return all_walk(d, true, e);
+}
+
+static int frozen(struct dump *d, struct err *e)
+{
+	return all_walk(d, false, e);
+}
+
+const struct cr_part cr_part_cgroup = {
+	.name = "cgroups",
+	.check = check,
+	.frozen = frozen,
+	.load = cgroup_load,
+	.build = cgroup_build,
+	.finish = cgroup_finish,
+	.restore_done = cgroup_restore_done,
+};
