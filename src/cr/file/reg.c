@@ -57,7 +57,7 @@ static bool reg_recognise(const struct ofile *f)
 	return S_ISREG(f->st.st_mode) || S_ISDIR(f->st.st_mode);
 }
 
-/* Does the path lead to f's inode?  *ret is its length without a suffix that says "deleted". */
+/* Does the path lead to f's inode? */
 static bool path_leads(const struct dump *d, const struct ofile *f, const char *path)
 {
 	auto_fd int fd = fd_open_in_root(d->root_fd, path, O_PATH | O_NOFOLLOW, 0);
@@ -105,18 +105,57 @@ static bool is_ghost(const struct ofile *f)
 	       str_ends(f->link, DELETED);
 }
 
-static enum how reg_how(const struct dump *d, const struct ofile *f)
+/* Another name of a file whose own is deleted, in the same folder; malloc'd, NULL: none. */
+static char *sibling_find(const struct dump *d, const struct ofile *f)
 {
-	if (path_leads(d, f, f->link))
-		return HOW_PATH;
-	if (S_ISCHR(f->st.st_mode) && device_name(f->st.st_rdev))
-		return HOW_DEVICE;
-	return is_ghost(f) ? HOW_GHOST : HOW_NOT;
+	const char *slash = strrchr(f->link, '/');
+	auto_free char *dir = slash ? strndup(f->link, slash == f->link ? 1 : (size_t)(slash - f->link)) : NULL;
+	int fd = dir ? fd_open_in_root(d->root_fd, dir, O_RDONLY | O_DIRECTORY, 0) : -1;
+	DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+	char *found = NULL;
+
+	if (!list) {
+		fd_close(&fd);
+		return NULL;
+	}
+	while (!found && (de = readdir(list))) {
+		if (de->d_ino != f->st.st_ino ||
+		    asprintf(&found, "%s/%s", slash == f->link ? "" : dir, de->d_name) < 0 ||
+		    path_leads(d, f, found))
+			continue;
+		free(found);
+		found = NULL;
+	}
+	closedir(list);
+	return found;
+}
+
+/* *ret_path: by which path it will be found again; malloc'd where the result is not HOW_NOT. */
+static enum how reg_how(const struct dump *d, const struct ofile *f, char **ret_path)
+{
+	enum how how = HOW_NOT;
+
+	*ret_path = NULL;
+	if (path_leads(d, f, f->link)) {
+		how = HOW_PATH;
+		*ret_path = strdup(f->link);
+	} else if (S_ISCHR(f->st.st_mode) && device_name(f->st.st_rdev)) {
+		how = HOW_DEVICE;
+		*ret_path = strdup(device_name(f->st.st_rdev));
+	} else if (is_ghost(f)) {
+		how = HOW_GHOST;
+		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
+	} else if (S_ISREG(f->st.st_mode) && str_ends(f->link, DELETED) && (*ret_path = sibling_find(d, f))) {
+		how = HOW_PATH;
+	}
+	return how;
 }
 
 static int reg_check(struct dump *d, struct ofile *f, struct err *e)
 {
-	enum how how = reg_how(d, f);
+	auto_free char *path = NULL;
+	enum how how = reg_how(d, f, &path);
 	int r = 0;
 
 	if (how == HOW_GHOST && is_kernel_fs(f))
@@ -128,8 +167,8 @@ static int reg_check(struct dump *d, struct ofile *f, struct err *e)
 		r = ofile_refuse(d, f, "file of proc", "%s belongs to a process that does not move", f->link);
 	else if (how == HOW_NOT && str_ends(f->link, DELETED) && f->st.st_nlink)
 		r = ofile_refuse(d, f, "deleted file",
-				 "%s: this name is gone, but the file has %llu others, which are not searched for",
-				 f->link, (unsigned long long)f->st.st_nlink);
+				 "%s: this name is gone, but the file has %llu others, which are searched for in "
+				 "its folder only", f->link, (unsigned long long)f->st.st_nlink);
 	else if (how == HOW_NOT)
 		r = ofile_refuse(d, f, "file",
 				 "%s does not lead to the open file inside the container (it is outside of "
@@ -157,17 +196,14 @@ static int reg_capture(struct dump *d, struct ofile *f, struct err *e)
 	RegFileEntry re = REG_FILE_ENTRY__INIT;
 	FownEntry own;
 	GwFile gf = GW_FILE__INIT;
-	enum how how = reg_how(d, f);
 	auto_free char *name = NULL;
+	enum how how = reg_how(d, f, &name);
 	int r;
 
 	if (how == HOW_NOT)
 		return err_set(e, -EOPNOTSUPP, "%s leads elsewhere", f->link);
-	name = strdup(how == HOW_DEVICE ? device_name(f->st.st_rdev) : f->link);
 	if (!name)
 		return err_sys(e, -ENOMEM, "%s", f->link);
-	if (how == HOW_GHOST)
-		name[strlen(name) - strlen(DELETED)] = 0;
 	r = fown_read(d, f, &own, e);
 	if (r < 0)
 		return r;
