@@ -38,12 +38,12 @@ def main():
     before, after = set(lines("before")), set(lines("after"))
     problems = []
 
-    rows = [["move", "total", "pause", "longest client gap", "memory and state", "disk", "the pause consisted of"]]
+    rows = [["move", "total", "pause", "longest client gap", "memory and state", "before it: disk", "the pause consisted of"]]
     for m in moves:
         gap = longest_gap(report, m)
         parts = ", ".join(f"{k} {ms(v)}" for k, v in m.get("pause_parts", {}).items())
         rows.append([f"{m['from']} → {m['to']}", ms(m["total_us"]), ms(m.get("pause_us")),
-                     "?" if gap is None else ms(gap * 1e6), mib(m.get("bytes")), mib(m.get("disk_bytes")), parts])
+                     "?" if gap is None else ms(gap * 1e6), mib(m.get("bytes")), ms(m.get("disk1_us")), parts])
     print()
     table(rows)
 

@@ -1,0 +1,96 @@
+#!/bin/bash
+# Two daemons and a client: trust, remotes, images, and input that is wrong.
+. "$(dirname "$0")/../lib/tap.sh"
+hosts_up
+busybox=$(cached_image busybox) || bail "a busybox image"
+curl1() { on h1 curl -s --unix-socket "$("$hosts" where h1)/unix.socket" "$@"; }
+tls() { on c curl -sk "$@"; }
+t=$GODWIT_HOSTS/t; mkdir "$t"
+
+# init
+like "init makes the pool, the network and the profile" "$(curl1 http://x/1.0/profiles/default)" 'gwbr0.*'
+check "init again leaves everything as it is" on h1 godwit init --address 10.83.0.1:8443 --network gwbr0
+like "the server says who it is" "$(gw info h1:)" 'Server: godwit'
+is "the remotes are listed" "$(gw remote list --format csv | cut -d, -f1 | tr '\n' ' ')" "h1 h2 local "
+is "a client was let in" "$(on h1 godwit config trust list --format json | jq -r '.[].name')" c
+
+# trust
+token=$(on h1 godwit config trust add --name twice --quiet)
+check "a token is given" test -n "$token"
+is "a token lets a new client in" "$(on c env GODWIT_CONF=$t/one godwit remote add h1 "$token" 2>&1)" ""
+refuses "a token used twice does not" 'token|trust|valid' on c env GODWIT_CONF="$t/two" godwit remote add h1 "$token"
+is "and the remote is not added" "$(on c env GODWIT_CONF=$t/two godwit remote list --format csv | cut -d, -f1)" local
+check "a new client may look" on c env GODWIT_CONF="$t/one" godwit list h1:
+fp=$(on h1 godwit config trust list --format json | jq -r '.[] | select(.name == "twice") | .fingerprint')
+check "trust can be taken away" on h1 godwit config trust remove "$fp"
+refuses "and is gone then" 'not trusted|not auth|certificate|forbidden' on c env GODWIT_CONF="$t/one" godwit list h1:
+refuses "a token of another server is refused" 'certificate|not the one' \
+	on c env GODWIT_CONF="$t/two" godwit remote add h2 "$(on h1 godwit config trust add --quiet)" --address 10.83.0.2:8443
+refuses "a made-up token is refused" '' on c env GODWIT_CONF="$t/two" godwit remote add h1 eyJhIjoxfQ==
+like "an untrusted client learns next to nothing" "$(tls https://10.83.0.1:8443/1.0)" '"auth": *"untrusted"'
+is "no configuration among it" "$(tls https://10.83.0.1:8443/1.0 | jq '.metadata | has("config") or has("environment")')" false
+for p in instances images profiles networks storage-pools operations certificates events; do
+	is "an untrusted client may not ask for $p" \
+		"$(tls -o /dev/null -w '%{http_code}' "https://10.83.0.1:8443/1.0/$p")" 403
+done
+
+# bodies
+like "a body that is not JSON is refused in a sentence" "$(curl1 -X POST -d '{"name":' http://x/1.0/instances)" '"error_code": *400.*'
+like "an array is no object" "$(curl1 -X POST -d '[1,2]' http://x/1.0/instances)" '"error_code": *400'
+like "twice the same key is refused" "$(curl1 -X POST -d '{"name":"a","name":"b"}' http://x/1.0/profiles)" '"error_code": *400'
+is "an unknown path is not found" "$(curl1 -o /dev/null -w '%{http_code}' http://x/1.0/nothing)" 404
+is "a method that is not there" "$(curl1 -o /dev/null -w '%{http_code}' -X DELETE http://x/1.0)" 405
+is "the daemon is well after all this" "$(curl1 http://x/1.0 | jq -r .metadata.auth)" trusted
+
+# names and remotes
+refuses "an unknown remote" "no remote 'h9'" gw list h9:
+refuses "an unknown container" 'no instance|not found' gw info h1:nothere
+refuses "a move to an unknown remote" "no remote 'h9'" gw move h1:c1 h9:
+refuses "an unknown image" "no image 'nothere'" gw launch h1:nothere h1:c1
+refuses "a verb that is not there" "no verb 'frobnicate'" gw frobnicate
+refuses "a name with a slash" "no name" gw start h1:../../etc
+refuses "an unknown key" '' gw config set h1: core.nonsense=1
+is "usage errors end with 2" "$(gw move h1:c1 >/dev/null 2>&1; echo $?)" 2
+
+# images
+head -c 100000 /dev/urandom >"$t/noise"
+refuses "an image that is not one" 'image|archive|tar' gw image import "$t/noise" h1:
+python3 - "$t" <<'PY'
+import io, sys, tarfile
+def tar(name, entries):
+    with tarfile.open(f"{sys.argv[1]}/{name}.tar", "w") as t:
+        for path, kind, data in entries:
+            i = tarfile.TarInfo(path)
+            i.mode = 0o755
+            if kind == "dir": i.type = tarfile.DIRTYPE
+            elif kind == "link": i.type, i.linkname = tarfile.SYMTYPE, data
+            elif kind == "hard": i.type, i.linkname = tarfile.LNKTYPE, data
+            else: i.size = len(data)
+            t.addfile(i, io.BytesIO(data) if kind == "file" else None)
+meta = ("metadata.yaml", "file", b"architecture: x86_64\ncreation_date: 1\nproperties: {}\n")
+tar("climb", [meta, ("rootfs", "dir", None), ("rootfs/../../../../climbed", "file", b"x")])
+tar("abs", [meta, ("rootfs", "dir", None), ("/climbed", "file", b"x")])
+tar("link", [meta, ("rootfs", "dir", None), ("rootfs/d", "link", "/"), ("rootfs/d/climbed", "file", b"x")])
+tar("hard", [meta, ("rootfs", "dir", None), ("rootfs/h", "hard", "../../../../../../etc/passwd")])
+tar("nometa", [("rootfs", "dir", None), ("rootfs/x", "file", b"x")])
+PY
+for x in climb abs hard nometa; do
+	refuses "a tar: $x" '' sh -c "$hosts godwit image import $t/$x.tar h1: --alias $x && $hosts godwit launch h1:$x h1:bad-$x"
+done
+gw image import "$t/link.tar" h1: --alias link >/dev/null 2>&1 && gw launch --no-start h1:link h1:bad-link >/dev/null 2>&1
+is "nothing has climbed out" "$(ls -d /climbed "$GODWIT_HOSTS"/h1/state/climbed 2>/dev/null)" ""
+gw delete -f h1:bad-link >/dev/null 2>&1
+is "and no container is left of it" "$(gw list h1: --format csv | cut -d, -f1)" ""
+check "a right image is taken" gw image import "$busybox" h1: --alias busybox
+is "and listed" "$(gw image list h1: --format json | jq -r '[.[].aliases[]?.name] | index("busybox") != null')" true
+check "deleted" gw image delete h1:busybox
+refuses "and gone" 'no image' gw launch h1:busybox h1:c1
+
+# events
+gw image import "$busybox" h1: --alias busybox >/dev/null
+"$hosts" run c timeout 3 godwit monitor h1: >"$t/events" 2>/dev/null & m=$!
+sleep 0.5
+gw launch h1:busybox h1:c1 >/dev/null
+wait $m
+like "monitor shows what happens" "$(cat "$t/events")" 'instance-started'
+gw delete -f h1:c1
