@@ -158,6 +158,9 @@ struct cr_part {
 	const char *name;
 
 	/* dump */
+	/* Once, right after the freeze (only root_pid is known).  -EAGAIN: something is there that cannot be
+	 * carried and goes away by itself, so the tree should run on for a moment and be frozen again. */
+	int (*settled)(struct dump *d, struct err *e);
 	/* Once, before anything is touched; tasks may still run.  Adds refusals. */
 	int (*check)(struct dump *d, struct err *e);
 	/* Each task; all threads ptrace-stopped, nothing injected. */

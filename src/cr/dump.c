@@ -135,13 +135,41 @@ static int stage_check(struct run *run, struct err *e)
 	return r < 0 ? r : refused(run, e);
 }
 
+/* For states that pass by themselves the tree runs on this often and this long. */
+#define SETTLE_TRIES 20
+#define SETTLE_STEP_US 5000
+
+static int settled(struct dump *d, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < cr_parts_n && r >= 0; i++)
+		if (cr_parts[i]->settled)
+			r = cr_parts[i]->settled(d, e);
+	return r;
+}
+
 static int stage_freeze(struct run *run, struct err *e)
 {
 	int r = dump_open(&run->d, run->o->pid, run->o->cgroup, false, e);
 
 	run->d.waits = run->waits;
-	clock_gettime(CLOCK_MONOTONIC, &run->start);
-	return r < 0 ? r : freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	for (int i = 0; r >= 0; i++) {
+		bool last = i == SETTLE_TRIES;
+
+		clock_gettime(CLOCK_MONOTONIC, &run->start);
+		r = freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+		if (r >= 0)
+			r = settled(&run->d, e);
+		if (r != -EAGAIN || last) {
+			if (r == -EAGAIN)
+				log_info("%s still; it is not waited for any longer", err_text(e));
+			return r == -EAGAIN ? 0 : r;
+		}
+		r = freezer_set(run->d.cgroup_fd, false, FREEZE_TIMEOUT_MS, e);
+		usleep(SETTLE_STEP_US);
+	}
+	return r;
 }
 
 static void undo_freeze(struct run *run)

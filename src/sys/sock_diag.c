@@ -322,12 +322,12 @@ static int idiag_cmp(const void *a, const void *b)
 	return x->ino < y->ino ? -1 : x->ino > y->ino;
 }
 
-int idiag_read(int diag_fd, int family, int protocol, struct idiag **ret, struct err *e)
+int idiag_read(int diag_fd, int family, int protocol, uint32_t states, struct idiag **ret, struct err *e)
 {
 	struct inet_diag_req_v2 req = {
 		.sdiag_family = (uint8_t)family,
 		.sdiag_protocol = (uint8_t)protocol,
-		.idiag_states = ~0u,
+		.idiag_states = states,
 		.idiag_ext = 1 << (INET_DIAG_INFO - 1), /* brings MD5 and ULP along */
 	};
 	struct idiag *u = calloc(1, sizeof(*u));

@@ -59,8 +59,9 @@ struct idiag_sock {
 	bool md5, has_ulp;
 };
 struct idiag;
-/* All sockets of a family (AF_INET, AF_INET6) and protocol (IPPROTO_TCP, IPPROTO_UDP). */
-int idiag_read(int diag_fd, int family, int protocol, struct idiag **ret, struct err *e);
+/* All sockets of a family (AF_INET, AF_INET6) and protocol (IPPROTO_TCP, IPPROTO_UDP) in one of these
+ * states (bit 1 << TCP_*). */
+int idiag_read(int diag_fd, int family, int protocol, uint32_t states, struct idiag **ret, struct err *e);
 struct idiag *idiag_free(struct idiag *u);
 size_t idiag_count(const struct idiag *u);
 const struct idiag_sock *idiag_at(const struct idiag *u, size_t i); /* ascending by inode */

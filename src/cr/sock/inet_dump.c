@@ -2,7 +2,9 @@
  * and groups, inet_restore.c: the other half).
  *
  * Refused: other protocols (other.c), ULPs (kernel TLS), MD5 keys, UDP encapsulation, a socket in repair mode.
- * "Try again": connections not yet accepted; only accept() reaches them, and nothing fills a backlog. */
+ * Lost, with a line in the log: connections not accepted even after the tree was given time for it
+ * (settle.c).  Only accept() reaches them, which takes them away from the source, and nothing can fill a
+ * backlog at the target; their clients get a reset. */
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "cr/file/file.h"
 #include "cr/sock/inet.h"
@@ -341,10 +344,10 @@ static int tcp_capture(struct dump *d, struct ofile *f, struct inet_rec *rec, st
 	switch (state) {
 	case TCP_LISTEN:
 		rec->isk.backlog = ti.tcpi_sacked;
+		/* The tree had its chance to accept them (settle.c). */
 		if (ti.tcpi_unacked)
-			return err_set(e, -EAGAIN, "%u connections wait at port %u to be accepted, which "
-				       "cannot be carried; try again in a moment", ti.tcpi_unacked,
-				       rec->isk.src_port);
+			log_warn("%u connections that wait at port %u to be accepted are lost",
+				 ti.tcpi_unacked, rec->isk.src_port);
 		return 0;
 	case TCP_CLOSE:
 		r = tcp_capture_closed(f, rec, closed, &was, e);

@@ -67,10 +67,11 @@ static int sock_dump_open(struct dump *d, struct err *e)
 	r = udiag_read(diag, &s->unix_socks, e);
 	if (r < 0)
 		return r;
-	r = idiag_read(diag, AF_INET, IPPROTO_TCP, &s->tcp[0], e);
+	/* Not TIME_WAIT: nobody holds those, and there can be tens of thousands. */
+	r = idiag_read(diag, AF_INET, IPPROTO_TCP, ~(1u << TCP_TIME_WAIT), &s->tcp[0], e);
 	if (r < 0)
 		return r;
-	return idiag_read(diag, AF_INET6, IPPROTO_TCP, &s->tcp[1], e);
+	return idiag_read(diag, AF_INET6, IPPROTO_TCP, ~(1u << TCP_TIME_WAIT), &s->tcp[1], e);
 }
 
 static int ino_cmp(const void *a, const void *b)
@@ -231,6 +232,18 @@ int sock_recover(pid_t pid, struct err *e)
 	return 0;
 }
 
+static int sock_part_recover(struct dump *d, struct err *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < d->n_tasks; i++) {
+		int r = d->tasks[i]->zombie ? 0 : sock_recover(d->tasks[i]->pid, e);
+
+		ret = r < 0 ? r : ret;
+	}
+	return ret;
+}
+
 /* =========================================== restore ========================================== */
 
 struct sock_restore *sock_restore_of(struct restore *r)
@@ -278,7 +291,9 @@ static int sock_end_finish(struct restore *r, struct err *e)
 
 const struct cr_part cr_part_sock = {
 	.name = "sock",
+	.settled = sock_settled,
 	.check = sock_part_check,
+	.recover = sock_part_recover,
 	.frozen = sock_part_frozen,
 	.done = sock_part_done,
 	.load = sock_part_load,

@@ -39,6 +39,8 @@ struct sock_dump {
 struct sock_dump *sock_dump_of(struct dump *d);
 /* The open file with this socket inode; NULL: not in the tree. */
 struct ofile *sock_by_ino(struct dump *d, uint32_t ino);
+/* -EAGAIN: something cannot be carried now and will be gone in a moment (settle.c). */
+int sock_settled(struct dump *d, struct err *e);
 /* Whether something waits in a unix socket's queue, and so perhaps descriptors that no table has: for
  * kinds that look for the other end of something in the check, before queues are read. */
 bool sock_in_flight(struct dump *d);
