@@ -40,7 +40,7 @@ static void text_is(int fd, off_t at, const char *want)
 int main(void)
 {
 	int a = file_make("/work/a", O_APPEND | O_NONBLOCK, "hello"), a2 = dup(a), a3, ro, dir, path, gone, gone2, shm;
-	int null, zero, wo, big, gdir, sparse, other;
+	int null, zero, wo, big, gdir, sparse;
 	struct stat st, st2;
 	char c, *map;
 
@@ -71,9 +71,6 @@ int main(void)
 	MUST(mkdir("/work/dir", 0700));
 	gdir = MUST(open("/work/dir", O_RDONLY | O_DIRECTORY));
 	MUST(rmdir("/work/dir"));
-	other = file_make("/work/name1", 0, "by another name");
-	MUST(link("/work/name1", "/work/name2"));
-	MUST(unlink("/work/name1"));
 	null = MUST(open("/dev/null", O_RDWR));
 	zero = MUST(open("/dev/zero", O_RDONLY | O_NONBLOCK));
 
@@ -115,7 +112,6 @@ int main(void)
 	MUST(fstat(sparse, &st));
 	CHECK(st.st_size == (100 << 20) + 3 && st.st_blocks < 1000, "sparse: %ld bytes, %ld blocks",
 	      (long)st.st_size, (long)st.st_blocks);
-	text_is(other, 0, "by another name");
 	MUST(fstat(gdir, &st));
 	CHECK(S_ISDIR(st.st_mode) && st.st_nlink == 0, "deleted folder");
 
