@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -58,13 +59,15 @@ static int score(void)
 int main(void)
 {
 	struct rlimit before_l[RLIM_NLIMITS], now;
-	struct rlimit files = { 100, 200 }, core = { 0, 0 }, stack;
+	struct rlimit lock, files = { 100, 200 }, core = { 0, 0 }, stack;
 	void *robust, *robust_now, *address, *address_now;
 	size_t robust_len;
 	cpu_set_t one, cpus;
 	char name[16];
 	pthread_t th;
 	int sig, sub, dumpable;
+	unsigned filter = 0;
+	void *locked;
 	FILE *f;
 
 	MUST(setrlimit(RLIMIT_NOFILE, &files));
@@ -77,7 +80,6 @@ int main(void)
 	MUST(prctl(PR_SET_NAME, "strange) name", 0, 0, 0));
 	MUST(prctl(PR_SET_PDEATHSIG, SIGWINCH, 0, 0, 0));
 	MUST(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
-	MUST(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
 	MUST(personality(ADDR_NO_RANDOMIZE));
 	CPU_ZERO(&one);
 	CPU_SET(0, &one);
@@ -86,6 +88,16 @@ int main(void)
 	CHECK(f && fprintf(f, "321") == 3 && fclose(f) == 0, "oom_score_adj: %m");
 	MUST(syscall(SYS_get_robust_list, 0, &robust, &robust_len));
 	MUST(prctl(40 /* PR_GET_TID_ADDRESS */, &address, 0, 0, 0));
+	locked = MUST(mmap(NULL, 300 << 10, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	MUST(mlock(locked, 300 << 10));
+	MUST(getrlimit(RLIMIT_MEMLOCK, &lock));
+	lock.rlim_cur = 4096; /* less than is locked */
+	MUST(setrlimit(RLIMIT_MEMLOCK, &lock));
+	before_l[RLIMIT_MEMLOCK] = lock;
+	MUST(syscall(SYS_membarrier, 1 << 4 /* REGISTER_PRIVATE_EXPEDITED */, 0, 0));
+	f = fopen("/proc/self/coredump_filter", "we");
+	CHECK(f && fprintf(f, "0x7f") == 4 && fclose(f) == 0, "coredump_filter: %m");
+	MUST(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
 	pthread_barrier_init(&before, NULL, 2);
 	pthread_barrier_init(&after, NULL, 2);
 	pthread_create(&th, NULL, thread_main, NULL);
@@ -112,6 +124,11 @@ int main(void)
 	CHECK(CPU_EQUAL(&cpus, &one), "the affinity differs");
 	MUST(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
 	CHECK(score() == 321, "oom_score_adj is %d", score());
+	CHECK(syscall(SYS_membarrier, 1 << 3 /* PRIVATE_EXPEDITED */, 0, 0) == 0,
+	      "the registration for membarrier is gone: %m");
+	f = fopen("/proc/self/coredump_filter", "re");
+	CHECK(f && fscanf(f, "%x", &filter) == 1 && filter == 0x7f, "coredump_filter is %x", filter);
+	fclose(f);
 	MUST(syscall(SYS_get_robust_list, 0, &robust_now, &robust_len));
 	CHECK(robust == robust_now, "the robust list was %p, is %p", robust, robust_now);
 	MUST(prctl(40, &address_now, 0, 0, 0));

@@ -55,27 +55,83 @@ static int frozen(struct dump *d, struct err *e)
 
 /* ---- restore ---- */
 
-static int raise_limit(struct rtask *t, int what, const struct rlimit64 *want, struct err *e)
+/* By the process itself, else by the engine. */
+static int set_limit(struct rtask *t, int what, const struct rlimit64 *want, struct err *e)
 {
-	struct rlimit64 now;
+	struct aprog *p = aprog_new();
+	size_t op;
+	long got;
+	int ret;
 
-	if (syscall(SYS_prlimit64, t->pid, what, want, NULL) == 0)
+	if (!p)
+		return err_set(e, -ENOMEM, "no memory");
+	op = APROG_CALL(p, AOP_MAY_FAIL, SYS_prlimit64, aarg_imm(0), aarg_imm((uint64_t)what),
+			aprog_in(p, want, sizeof(*want)), aarg_imm(0));
+	ret = agent_run(t->agent, p, e);
+	got = aprog_result(p, op);
+	aprog_free(p);
+	if (ret < 0)
+		return ret;
+	if (got < 0 && got != -EPERM)
+		return err_sys(e, (int)got, "limit \"%s\"", limit_name(what));
+	if (got >= 0 || syscall(SYS_prlimit64, t->pid, what, want, NULL) == 0)
 		return 0;
-	if (errno != EPERM)
-		return err_sys(e, -errno, "limit %d (%s)", what, limit_name(what));
-	memset(&now, 0, sizeof(now));
-	(void)syscall(SYS_prlimit64, t->pid, what, NULL, &now);
-	return err_set(e, -EPERM, "the hard limit \"%s\" is %llu here and cannot be raised to %llu: this "
-		       "host's engine lacks CAP_SYS_RESOURCE; raise the limit of its daemon",
-		       limit_name(what), (unsigned long long)now.rlim_max,
+	return err_set(e, -EPERM, "the hard limit \"%s\" cannot be raised to %llu: this host's engine lacks "
+		       "CAP_SYS_RESOURCE; raise the limit of its daemon", limit_name(what),
 		       (unsigned long long)want->rlim_max);
+}
+
+/* Everything is built under the widest limits that any process will have: memory is locked, and
+ * descriptors are placed, before a process gets its own.  Soft limits go up to the hard ones here, and hard
+ * ones to what is needed, in the first process; the others inherit. */
+static int build(struct restore *r, struct err *e)
+{
+	struct rtask *init = r->tasks[0];
+
+	for (int what = 0; what < LIMITS_MAX; what++) {
+		struct rlimit64 now, want;
+
+		if (syscall(SYS_prlimit64, init->pid, what, NULL, &now) < 0) {
+			/* Of a task in another user namespace only it may ask (no CAP_SYS_RESOURCE here). */
+			struct aprog *p = aprog_new();
+			struct aarg out;
+			int ret;
+
+			if (!p)
+				return err_set(e, -ENOMEM, "no memory");
+			out = aprog_out(p, sizeof(now));
+			APROG_CALL(p, 0, SYS_prlimit64, aarg_imm(0), aarg_imm((uint64_t)what), aarg_imm(0),
+				   out);
+			ret = agent_run(init->agent, p, e);
+			if (ret >= 0)
+				memcpy(&now, aprog_out_data(p, out), sizeof(now));
+			aprog_free(p);
+			if (ret < 0)
+				return ret;
+		}
+		want = (struct rlimit64){ now.rlim_max, now.rlim_max };
+		for (size_t i = 0; i < r->n_tasks; i++) {
+			const struct rtask *t = r->tasks[i];
+			const TaskRlimitsEntry *rl = t->zombie || !t->core->tc ? NULL : t->core->tc->rlimits;
+
+			if (rl && (size_t)what < rl->n_rlimits && rl->rlimits[what]->max > want.rlim_max)
+				want.rlim_max = rl->rlimits[what]->max;
+		}
+		/* A CPU limit is no obstacle, and counts what was used. */
+		if (what != RLIMIT_CPU && (want.rlim_cur != now.rlim_cur || want.rlim_max != now.rlim_max)) {
+			int ret = set_limit(init, what, &want, e);
+
+			if (ret < 0)
+				return ret;
+		}
+	}
+	return 0;
 }
 
 static int task_end(struct restore *r, struct rtask *t, struct err *e)
 {
 	const TaskRlimitsEntry *rl = t->core->tc->rlimits;
 	struct aprog *p = aprog_new();
-	size_t op[LIMITS_MAX];
 	int ret;
 
 	if (!p)
@@ -83,25 +139,17 @@ static int task_end(struct restore *r, struct rtask *t, struct err *e)
 	for (size_t i = 0; rl && i < rl->n_rlimits && i < LIMITS_MAX; i++) {
 		struct rlimit64 v = { rl->rlimits[i]->cur, rl->rlimits[i]->max };
 
-		op[i] = APROG_CALL(p, AOP_MAY_FAIL, SYS_prlimit64, aarg_imm(0), aarg_imm(i),
-				   aprog_in(p, &v, sizeof(v)), aarg_imm(0));
+		APROG_CALL(p, 0, SYS_prlimit64, aarg_imm(0), aarg_imm(i), aprog_in(p, &v, sizeof(v)),
+			   aarg_imm(0));
 	}
 	ret = agent_run(t->agent, p, e);
-	for (size_t i = 0; rl && i < rl->n_rlimits && i < LIMITS_MAX && ret >= 0; i++) {
-		struct rlimit64 v = { rl->rlimits[i]->cur, rl->rlimits[i]->max };
-		long got = aprog_result(p, op[i]);
-
-		if (got == -EPERM)
-			ret = raise_limit(t, (int)i, &v, e);
-		else if (got < 0)
-			ret = err_sys(e, (int)got, "limit \"%s\"", limit_name((int)i));
-	}
 	aprog_free(p);
-	return ret < 0 ? ret : 0;
+	return ret < 0 ? err_context(e, ret, "resource limits") : 0;
 }
 
 const struct cr_part cr_part_rlimits = {
 	.name = "rlimits",
 	.frozen = frozen,
+	.build = build,
 	.task_end = task_end,
 };
