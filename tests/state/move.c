@@ -105,9 +105,40 @@ static void listen_to(const struct place *pl, struct end ends[2], struct move_re
 	}
 }
 
-int move_run(const struct place *p, const char *engine, bool verbose, const struct ct *from, const struct ct *to,
-	     struct move_result *ret)
+/* The engines are not reaped before this one is, so that their pids stay theirs. */
+static pid_t fault_start(const struct move_fault *f, const struct end ends[2])
 {
+	pid_t pid = f && f->sig ? fork() : 0;
+
+	if (!f || !f->sig || pid != 0)
+		return pid;
+	usleep(f->delay_us);
+	if (f->dump)
+		kill(ends[0].pid, f->sig);
+	if (f->restore)
+		kill(ends[1].pid, f->sig);
+	_exit(0);
+}
+
+int move_recover(const char *engine, const struct ct *c)
+{
+	char pid_s[16];
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		snprintf(pid_s, sizeof(pid_s), "%d", (int)c->init);
+		execl(engine, engine, "recover", "--tree", pid_s, "--cgroup", c->cgroup, NULL);
+		_exit(127);
+	}
+	waitpid(pid, &status, 0);
+	return status == 0 ? 0 : -1;
+}
+
+int move_run(const struct place *p, const char *engine, bool verbose, const struct ct *from, const struct ct *to,
+	     const struct move_fault *fault, struct move_result *ret)
+{
+	pid_t bad;
 	struct end ends[2] = { { .ctl = -1 }, { .ctl = -1 } };
 	const struct ct *cts[2] = { from, to };
 	int data[2], ctl[2][2];
@@ -128,7 +159,10 @@ int move_run(const struct place *p, const char *engine, bool verbose, const stru
 		close(ctl[i][1]);
 		close(data[i]);
 	}
+	bad = fault_start(fault, ends);
 	listen_to(p, ends, ret);
+	if (bad > 0)
+		waitpid(bad, NULL, 0);
 	for (int i = 0; i < 2; i++) {
 		fd_close(&ends[i].ctl);
 		for (int k = 0; k < 300 && waitpid(ends[i].pid, &ends[i].status, WNOHANG) == 0; k++) {

@@ -28,7 +28,7 @@ enum { PASSED = 0, FAILED = 1, SKIPPED = 77 };
 struct options {
 	struct place place;
 	const char *engine, *expect;
-	unsigned rounds;
+	unsigned rounds, faults;
 	bool compare, verbose, keep;
 };
 
@@ -109,7 +109,7 @@ static int round_run(struct options *o, struct ct *c)
 	}
 	if (o->place.net.on)
 		usleep(300000); /* the new link comes up well before the move */
-	r = move_run(&o->place, o->engine, o->verbose, c, &target, &m);
+	r = move_run(&o->place, o->engine, o->verbose, c, &target, NULL, &m);
 	if (r == 0)
 		r = snapshot_take(c->init, &before);
 	if (r == 0)
@@ -154,6 +154,55 @@ static int verdict_wait(struct options *o, struct ct *c)
 	return say(FAILED, text);
 }
 
+/* Moves that fail at random moments: each leaves the container as it was. */
+static int fault_run(struct options *o, struct ct *c, unsigned n)
+{
+	static const struct move_fault kinds[] = {
+		{ .sig = SIGKILL, .dump = true },
+		{ .sig = SIGKILL, .restore = true },
+		{ .sig = SIGKILL, .dump = true, .restore = true },
+		{ .sig = SIGTERM, .dump = true },
+	};
+	struct move_fault f = kinds[n % array_len(kinds)];
+	auto_buf before = BUF_INIT, after = BUF_INIT;
+	struct ct target = { .cgroup_fd = -1 };
+	struct move_result m;
+	struct err e = { 0 };
+	int r = snapshot_take(c->init, &before);
+
+	if (r == 0)
+		r = place_next(&o->place, &e);
+	if (r == 0)
+		r = ct_start(&o->place, NULL, &target, &e);
+	if (r < 0) {
+		ct_kill(&target);
+		return say(FAILED, err_text(&e));
+	}
+	f.delay_us = (unsigned)rand() % 30000;
+	r = move_run(&o->place, o->engine, o->verbose, c, &target, &f, &m);
+	ct_kill(&target);
+	if (o->verbose)
+		printf("# fault %u, signal %d after %u us: %s\n", n, f.sig, f.delay_us,
+		       r ? m.text : "it came too late");
+	if (move_recover(o->engine, c) < 0)
+		return say(FAILED, "recover failed");
+	/* What an agent does when its engine is gone takes a moment. */
+	for (int i = 0; i < 40; i++) {
+		usleep(5000);
+		after.len = 0;
+		if (snapshot_take(c->init, &after) < 0)
+			return say(FAILED, "the container died of a failed move");
+		if (strcmp(before.data, after.data) == 0)
+			return -1;
+	}
+	if (o->compare && snapshot_compare(before.data, after.data)) {
+		printf("# after fault %u, signal %d, %u us, dump %d restore %d\n", n, f.sig, f.delay_us,
+		       f.dump, f.restore);
+		return say(FAILED, "the container does not look the same after a failed move");
+	}
+	return -1;
+}
+
 static int program_run(struct options *o, char *const argv[], struct ct *c)
 {
 	auto_free char *ready = NULL, *result = NULL;
@@ -169,6 +218,13 @@ static int program_run(struct options *o, char *const argv[], struct ct *c)
 		return strncmp(result, "SKIP", 4) == 0 ? say(SKIPPED, result) : say(FAILED, result);
 	if (!ready)
 		return say(FAILED, "the program never was ready");
+	usleep(o->faults ? 30000 : 0);
+	for (unsigned i = 0; i < o->faults; i++) {
+		int v = fault_run(o, c, i);
+
+		if (v >= 0)
+			return v;
+	}
 	for (unsigned i = 0; i < o->rounds; i++) {
 		/* Time to reach the wait (or whatever it does meanwhile). */
 		usleep(30000);
@@ -192,6 +248,7 @@ int main(int argc, char **argv)
 					       { "guest", required_argument, NULL, 'g' },
 					       { "init", required_argument, NULL, 'i' },
 					       { "net", no_argument, NULL, 'N' },
+					       { "faults", required_argument, NULL, 'F' },
 					       { "keep", no_argument, NULL, 'k' },
 					       { NULL, 0, NULL, 0 } };
 	struct options o = { .rounds = 1, .compare = true };
@@ -203,6 +260,7 @@ int main(int argc, char **argv)
 		switch (opt) {
 		case 'f': o.place.userns = strcmp(optarg, "userns") == 0; break;
 		case 'n': o.rounds = (unsigned)atoi(optarg); break;
+		case 'F': o.faults = (unsigned)atoi(optarg); break;
 		case 'C': o.compare = false; break;
 		case 'x': o.expect = optarg; break;
 		case 'e': o.engine = optarg; break;
@@ -219,6 +277,7 @@ int main(int argc, char **argv)
 	if (geteuid() != 0)
 		return say(SKIPPED, "this needs root");
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	srand((unsigned)getpid());
 	signal(SIGPIPE, SIG_IGN);
 	if (o.place.net.on && (net_make(&o.place.net) < 0 || net_peer(&o.place.net, argv[optind]) < 0))
 		return say(FAILED, "the network of the test cannot be made");
