@@ -82,6 +82,8 @@ void event_done(struct api *a);
 extern void event_get(struct call *c);
 
 /* ---- small things ---- */
+/* Replaces what is not UTF-8 by "?": sentences quote foreign bytes, and JSON cannot carry those. */
+void text_clean(char *s);
 #define UUID_LEN 36
 #define SECRET_LEN 64
 int uuid_make(char ret[UUID_LEN + 1]);

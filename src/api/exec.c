@@ -251,11 +251,38 @@ static void timer_set(struct exec *x, struct api *a, uint64_t us, sd_event_time_
 	sd_event_add_time(a->ev, &x->timer, CLOCK_MONOTONIC, now + us, 1000, fn, x);
 }
 
+/* Has the instance gone to another host meanwhile?  The engine leaves behind what entered from outside, and
+ * it was ended together with the original. */
+static bool moved_away(struct operation *op, char *text, size_t len)
+{
+	auto_json *row = NULL;
+	const char *where = NULL;
+	int own = -1;
+
+	if (db_instance_get(op->a->db, op->instance, &row, NULL) == 0)
+		own = (int)json_integer_value(json_object_get(row, "own"));
+	if (own != -1 && own != OWN_HANDED)
+		return false;
+	for (struct operation *o = op->a->ops; o && !where; o = o->next)
+		if (o->migration && o->cls == OP_WEBSOCKET && str_eq(o->instance, op->instance))
+			where = o->destination ? o->destination : "another host";
+	if (!where)
+		return false;
+	snprintf(text, len, "the instance \"%s\" has moved to %s and runs on there; this command was attached from "
+		 "outside and has ended", op->instance, where);
+	return true;
+}
+
 static bool on_job_ended(struct operation *op, int code, const char *text, json_t *result)
 {
 	struct exec *x = op->data;
+	char moved[256];
 
 	x->ended = true;
+	if (moved_away(op, moved, sizeof(moved))) {
+		code = 410;
+		text = moved;
+	}
 	x->code = code;
 	x->text = strdup(text ? text : "");
 	x->result = json_incref(result);

@@ -267,16 +267,8 @@ static void instance_delete(struct call *c)
 	reply_operation(c, op);
 }
 
-static bool rename_ended(struct operation *op, int code, const char *text, json_t *result)
-{
-	if (code == 0)
-		event_lifecycle(op->a, "instance-renamed", "/1.0/instances");
-	return true;
-}
-
 static void instance_rename(struct call *c)
 {
-	static const struct op_hooks hooks = { .ended = rename_ended };
 	const char *to = body_str(c->body, "name", "");
 	auto_json *row = NULL, *taken = NULL;
 	struct operation *op = NULL;
@@ -293,10 +285,8 @@ static void instance_rename(struct call *c)
 		r = op_new(c->a, OP_TASK, "Renaming instance", &op, &e);
 	if (r >= 0)
 		r = op_on_instance(op, c->arg[0], true, &e);
-	if (r >= 0) {
-		op->hooks = &hooks;
+	if (r >= 0)
 		r = op_job(op, "instance-rename", json_pack("{s:s, s:s}", "name", c->arg[0], "to", to), NULL, 0, &e);
-	}
 	if (r < 0) {
 		reply_err(c, &e);
 		if (op)

@@ -48,6 +48,8 @@ void instance_move_source(struct call *c)
 		op->hooks = &move_hooks;
 		op->may_cancel = true;
 		op->migration = strdup(op->id);
+		if (*body_str(c->body, "destination", ""))
+			op->destination = strndup(body_str(c->body, "destination", ""), 128);
 		spec = json_pack("{s:s, s:s, s:O}", "name", c->arg[0], "id", op->id, "secrets", op->secrets);
 		for (size_t i = 0; spec && i < array_len(flags); i++)
 			json_object_set_new(spec, flags[i], json_boolean(json_is_true(json_object_get(c->body, flags[i]))));

@@ -109,6 +109,7 @@ void op_drop(struct operation *op)
 	free(op->err);
 	free(op->instance);
 	free(op->migration);
+	free(op->destination);
 	free(op);
 }
 
@@ -211,6 +212,8 @@ void op_finish(struct operation *op, int code, const char *text)
 	op->err_code = code;
 	if (code) {
 		op->err = strdup(text ? text : "");
+		if (op->err)
+			text_clean(op->err);
 		log_warn("operation %s (%s%s%s) failed: %s", op->id, op->description, op->instance ? ", " : "",
 			 op->instance ? op->instance : "", text ? text : "");
 	} else {

@@ -40,6 +40,7 @@ struct operation {
 	bool exclusive;      /* no other exclusive one on this instance */
 	bool may_cancel;
 	char *migration;     /* id of the migration it serves; NULL */
+	char *destination;   /* of a move, in the words of its client; NULL */
 	struct job_handle *job;
 	const struct op_hooks *hooks;
 	void *data;

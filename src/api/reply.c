@@ -40,13 +40,9 @@ void reply_error(struct http_request *q, int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	text_clean(text);
 	env = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:n}", "type", "error", "status", "", "status_code", 0,
 			"operation", "", "error_code", status, "error", text, "metadata");
-	/* A sentence that quotes foreign bytes may not be UTF-8, which JSON cannot carry. */
-	if (!env)
-		env = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:n}", "type", "error", "status", "",
-				"status_code", 0, "operation", "", "error_code", status, "error",
-				"the request failed", "metadata");
 	http_respond_json(q, (unsigned)status, env, NULL);
 }
 
@@ -121,6 +117,34 @@ const char *body_str(const json_t *body, const char *key, const char *dflt)
 	const char *s = json_string_value(json_object_get(body, key));
 
 	return s ? s : dflt;
+}
+
+/* Bytes of the UTF-8 character at s, 0: it is none. */
+static size_t utf8_len(const unsigned char *s)
+{
+	size_t n = *s < 0x80 ? 1 : *s >= 0xc2 && *s < 0xe0 ? 2 : *s >= 0xe0 && *s < 0xf0 ? 3 : *s >= 0xf0 && *s < 0xf5 ? 4 : 0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates, beyond the last plane. */
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	    (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+void text_clean(char *s)
+{
+	while (*s) {
+		size_t n = utf8_len((const unsigned char *)s);
+
+		if (n) {
+			s += n;
+		} else {
+			*s++ = '?';
+		}
+	}
 }
 
 static int hex_make(char *ret, size_t bytes)

@@ -67,8 +67,9 @@ static int offer(struct move *m, struct err *e)
 		return r;
 	m->live = str_eq(json_str(m->row, "status"), "Running");
 	return remote_start(m->from.remote, "POST",
-			    json_pack("{s:s, s:b, s:b, s:b, s:b}", "name", m->to.name, "migration", 1, "live", m->live, "move", 1,
-				      "dry_run", m->dry_run),
+			    json_pack("{s:s, s:b, s:b, s:b, s:b, s:o}", "name", m->to.name, "migration", 1, "live", m->live,
+				      "move", 1, "dry_run", m->dry_run, "destination",
+				      json_sprintf("%s:%s", remote_name(m->to.remote), m->to.name)),
 			    &m->source_op, e, "/1.0/instances/%s", m->from.name);
 }
 

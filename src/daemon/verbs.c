@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "api/verbs.h"
 #include "image_store/verbs.h"
 #include "migrate/verbs.h"
 #include "network/verbs.h"
@@ -18,6 +19,7 @@ int verbs_main(const char *verb)
 		{ network_verbs, network_verbs_n },
 		{ runtime_verbs, runtime_verbs_n },
 		{ migrate_verbs, migrate_verbs_n },
+		{ api_verbs, api_verbs_n },
 	};
 	const struct job_verb **all;
 	size_t n = 0, at = 0;
