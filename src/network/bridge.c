@@ -190,13 +190,15 @@ static int bridge_up_row(struct db *db, const char *state_dir, const char *name,
 
 int bridge_up(struct db *db, const char *state_dir, const char *name, char **ret_note, struct err *e)
 {
+	auto_fd int lock = -1;
 	json_t *row;
 	int r = db_network_get(db, name, &row, e);
 
 	*ret_note = NULL;
 	if (r < 0)
 		return r;
-	r = bridge_up_row(db, state_dir, name, row, ret_note, e);
+	lock = bridge_lock(state_dir, name, e);
+	r = lock < 0 ? lock : bridge_up_row(db, state_dir, name, row, ret_note, e);
 	json_decref(row);
 	return r < 0 ? err_context(e, r, "network %s", name) : 0;
 }
@@ -241,5 +243,7 @@ int bridge_down(struct db *db, const char *state_dir, const char *name, struct e
 
 int bridge_hosts_refresh(struct db *db, const char *state_dir, const char *name, struct err *e)
 {
-	return dnsmasq_hosts(db, state_dir, name, e);
+	auto_fd int lock = bridge_lock(state_dir, name, e);
+
+	return lock < 0 ? lock : dnsmasq_hosts(db, state_dir, name, e);
 }

@@ -24,7 +24,7 @@ int bridge_down(struct db *db, const char *state_dir, const char *name, struct e
 /* "10.0.0.1/24" or "none"/"" (address 0). */
 int bridge_parse_cidr(const char *text, struct bridge_net *ret);
 /* The addresses dnsmasq gives to the host's own containers and their names, written anew from the rows
- * and taken up by the running dnsmasq (SIGHUP); nothing to do without one. */
+ * and taken up by the running dnsmasq (SIGHUP); nothing to do without one.  Takes the network's lock. */
 int bridge_hosts_refresh(struct db *db, const char *state_dir, const char *name, struct err *e);
 
 /* An address for a container: `wanted` (network order) if it is not 0 and free, else the first of the

@@ -115,8 +115,11 @@ static int limit_cpu(struct buf *b, const struct cgroup_mounts *ms, const char *
 	uint32_t n;
 	int r;
 
+	if (text[strspn(text, "0123456789")] && !text[strspn(text, "0123456789,-")])
+		return limit(b, ms, "cpuset", "cpuset.cpus", "cpuset.cpus", text, "limits.cpu", e);
 	if (parse_u32(text, 10, &n) < 0 || n == 0 || n > 8192)
-		return err_set(e, -EINVAL, "limits.cpu \"%s\" is not a number of processors", text);
+		return err_set(e, -EINVAL, "limits.cpu \"%s\" is not a number of processors or a list like 0-2,5",
+			       text);
 	if (!m)
 		return err_set(e, -EOPNOTSUPP, "limits.cpu: this host's kernel offers no cpu controller");
 	/* So much time of a period of 100 ms; which processors is the scheduler's business. */

@@ -219,8 +219,9 @@ int container_delete(struct container *c, struct err *e)
 		r = folder_remove(logs, e);
 	if (r == 0)
 		r = db_instance_delete(c->db, c->name, e);
+	/* Its name may be answered for a while longer where this fails; the next start repairs it. */
 	if (r == 0 && c->nic.there)
-		r = bridge_hosts_refresh(c->db, c->state_dir, c->nic.network, e);
+		bridge_hosts_refresh(c->db, c->state_dir, c->nic.network, NULL);
 	return r;
 }
 

@@ -185,6 +185,7 @@ int nic_assign(struct container *c, bool moving_in, struct err *e)
 	if (lock < 0)
 		return lock;
 	r = address_assign(c, moving_in, e);
+	fd_close(&lock);
 	if (r == 0)
 		r = bridge_hosts_refresh(c->db, c->state_dir, c->nic.network, e);
 	return r;
