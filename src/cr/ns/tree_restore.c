@@ -166,19 +166,28 @@ static int node_make(struct put *p, const GwTreeEntry *m, int dir, const char *n
 	return mknodat(dir, name, type | 0600, dev) < 0 ? -errno : 0;
 }
 
-/* Keeps what is already there and of the same kind. */
+/* A file stays too, so that a mount of the target that shows it goes on doing so. */
+static bool node_fits(const GwTreeEntry *m, const struct stat *st)
+{
+	if ((st->st_mode & S_IFMT) != (m->mode & S_IFMT))
+		return false;
+	if (S_ISDIR(st->st_mode))
+		return true;
+	if (S_ISREG(st->st_mode))
+		return st->st_nlink == 1;
+	return (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) &&
+	       st->st_rdev == makedev((unsigned)(m->rdev >> 32), (unsigned)m->rdev);
+}
+
+/* Keeps what is already there and of the same kind.  1: something is mounted there. */
 static int node_have(struct put *p, const GwTreeEntry *m, int dir, const char *name)
 {
 	struct stat st;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		mode_t type = m->mode & S_IFMT;
-
 		if (is_mount_point(dir, name))
 			return 1;
-		if ((st.st_mode & S_IFMT) == type &&
-		    (type == S_IFDIR || ((type == S_IFCHR || type == S_IFBLK) &&
-					 st.st_rdev == makedev((unsigned)(m->rdev >> 32), (unsigned)m->rdev))))
+		if (node_fits(m, &st))
 			return 0;
 		if (unlinkat(dir, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) < 0)
 			return -errno;
@@ -263,6 +272,8 @@ static int content_set(const GwTreeEntry *m, int dir, const char *name)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EPROTO;
+	if (m->has_mode && ftruncate(fd, 0) < 0) /* the first record of a file that was there */
+		return -errno;
 	r = extents_write(fd, m);
 	if (r >= 0 && m->has_size && ((int64_t)m->size < 0 || ftruncate(fd, (off_t)m->size) < 0))
 		r = (int64_t)m->size < 0 ? -EPROTO : -errno;
