@@ -132,7 +132,7 @@ int api_listen(struct api *a, const char *socket, struct err *e)
 	if (!address)
 		address = body_str(config, "core.https_address", "");
 	/* A host without its address yet must still be reachable by its socket. */
-	if (*address && http_server_listen_tls(a->http, address, &why) < 0)
+	if (*address && http_server_listen_tls(a->http, address, true, &why) < 0)
 		log_error("%s: only the unix socket is served", err_text(&why));
 	return 0;
 }

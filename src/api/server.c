@@ -152,13 +152,13 @@ static int config_apply(struct api *a, const json_t *before, const json_t *after
 	int r;
 
 	if (strcmp(old, new) != 0 && !a->listen_override) {
-		r = http_server_listen_tls(a->http, new, e);
+		r = http_server_listen_tls(a->http, new, false, e);
 		if (r < 0)
 			return r;
 	}
 	r = db_config_put(a->db, after, e);
 	if (r < 0 && strcmp(old, new) != 0 && !a->listen_override)
-		http_server_listen_tls(a->http, old, NULL);
+		http_server_listen_tls(a->http, old, true, NULL);
 	return r;
 }
 

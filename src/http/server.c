@@ -241,7 +241,7 @@ int http_server_listen_unix(struct http_server *s, const char *path, const char 
 	return 0;
 }
 
-static int tls_bind(const char *address, struct err *e)
+static int tls_bind(const char *address, bool early, struct err *e)
 {
 	auto_free char *host = NULL;
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST }, *list;
@@ -275,6 +275,8 @@ static int tls_bind(const char *address, struct err *e)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 		if (list->ai_family == AF_INET6)
 			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+		if (early)
+			setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
 		if (bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, 128) < 0)
 			r = -errno;
 	}
@@ -290,7 +292,7 @@ static void tls_stop(struct http_server *s)
 	fd_close(&s->tls_fd);
 }
 
-int http_server_listen_tls(struct http_server *s, const char *address, struct err *e)
+int http_server_listen_tls(struct http_server *s, const char *address, bool early, struct err *e)
 {
 	auto_fd int fd = -1;
 	sd_event_source *io = NULL;
@@ -300,12 +302,12 @@ int http_server_listen_tls(struct http_server *s, const char *address, struct er
 		tls_stop(s);
 		return 0;
 	}
-	fd = tls_bind(address, e);
+	fd = tls_bind(address, early, e);
 	if (fd < 0 && (e ? e->code : fd) == -EADDRINUSE && s->tls_fd >= 0) {
 		/* Perhaps it is our own old socket that stands in the way (":8443" after "10.0.0.1:8443"):
 		 * connections that are established live on. */
 		tls_stop(s);
-		fd = tls_bind(address, e);
+		fd = tls_bind(address, early, e);
 	}
 	if (fd < 0)
 		return fd;

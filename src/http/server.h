@@ -43,8 +43,9 @@ int http_server_new(struct sd_event *ev, const char *crt_path, const char *key_p
 struct http_server *http_server_free(struct http_server *s);
 /* Mode 0660, group `group` where there is one. Replaces a stale socket file. */
 int http_server_listen_unix(struct http_server *s, const char *path, const char *group, struct err *e);
-/* "ADDR:PORT", "[V6]:PORT", ":PORT", "ADDR" (8443); NULL or "": stops. The old one ends only when the new works. */
-int http_server_listen_tls(struct http_server *s, const char *address, struct err *e);
+/* "ADDR:PORT", "[V6]:PORT", ":PORT", "ADDR" (8443); NULL or "": stops. The old one ends only when the new works.
+ * early: the address may come later (that of a bridge which is not yet up when the daemon starts). */
+int http_server_listen_tls(struct http_server *s, const char *address, bool early, struct err *e);
 struct sd_event *http_server_event(struct http_server *s);
 
 /* ---- a request ---- */

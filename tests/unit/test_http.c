@@ -227,7 +227,7 @@ static void serve(int ready)
 	if (r >= 0)
 		r = http_server_listen_unix(s, sock, NULL, &e);
 	if (r >= 0)
-		r = http_server_listen_tls(s, address, &e);
+		r = http_server_listen_tls(s, address, false, &e);
 	if (r < 0) {
 		fprintf(stderr, "%s\n", err_text(&e));
 		_exit(1);
