@@ -76,9 +76,9 @@ static void read_is(int fd, const char *want)
 
 int main(void)
 {
-	char name[32], name2[32], name3[32], name4[32];
+	char name[32], name2[32], name3[32], name4[32], name5[32];
 	int m = pty_open(name, sizeof(name)), spare = pty_open(name2, sizeof(name2)), m2 = pty_open(name3, sizeof(name3));
-	int s2, hung, closed, m4, status, locked;
+	int s2, hung, closed, m4, status, locked, m5, s5;
 	struct winsize w = { .ws_row = 33, .ws_col = 77 };
 	struct termios t, t2;
 	struct stat st;
@@ -107,6 +107,15 @@ int main(void)
 	hung = MUST(open(name2, O_RDWR | O_NOCTTY));
 	MUST(close(closed));
 	locked = MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY));
+	/* On their way: output that was processed, a line and an unfinished one. */
+	m5 = pty_open(name5, sizeof(name5));
+	s5 = MUST(open(name5, O_RDWR | O_NOCTTY | O_NONBLOCK));
+	CHECK(write(s5, "some\noutput", 11) == 11, "write");
+	usleep(20000);
+	CHECK(write(m5, "line\npart", 9) == 9, "write");
+	usleep(20000);
+	read_is(m5, "some\r\noutputline\r\npart");
+	CHECK(write(s5, "more\n", 5) == 5, "write");
 
 	state_wait();
 
@@ -131,6 +140,12 @@ int main(void)
 	read_is(m, "J");
 	CHECK(write(m, "\003", 1) == 1, "write");
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "session leader: status %#x", status);
+
+	read_is(m5, "more\r\n");
+	read_is(s5, "line\n");
+	CHECK(read(s5, name, 1) < 0 && errno == EAGAIN, "an unfinished line can be read");
+	CHECK(write(m5, "y\n", 2) == 2, "write");
+	read_is(s5, "party\n");
 
 	CHECK(read(m4, name, 1) < 0 && errno == EIO, "a master whose slave was closed does not say EIO");
 	CHECK(read(hung, name, 1) == 0 || errno == EIO, "a slave whose master is closed can be read");

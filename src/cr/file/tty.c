@@ -9,7 +9,8 @@
  * forked later inherit it (`tty_session_begun`, called by the tree's growth).  Groups, modes and lock in `placed`.
  * A slave whose master is closed (everything says EIO) becomes a slave of a new pair whose master is closed.
  * Refused: terminals of outside (an exec's), consoles.
- * Not covered: bytes in flight between the two ends; a process that gave its session's terminal up (TIOCNOTTY). */
+ * Bytes on their way between the two ends travel too (tty_data.c).
+ * Not covered: a process that gave its session's terminal up (TIOCNOTTY). */
 #include <asm/termbits.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -26,8 +27,10 @@
 #include "cr/file/kinds.h"
 #include "cr/file/table.h"
 #include "cr/file/tty.h"
+#include "cr/file/tty_data.h"
 
 #define INDEX_MAX 4096
+#define INPUT 0x20000000u /* in the id of a tty_data_entry: bytes for the slave; else for the master */
 #define HUNG 0x40000000u /* info ids of pairs without a master, beside the index */
 
 #define PTS_MAJOR 136
@@ -204,6 +207,41 @@ static int info_put(struct dump *d, const struct ofile *m, int index, struct err
 	return sink_put(d->sink, REC_TTY_INFO, ti.id, &ti.base, e);
 }
 
+static int bytes_put(struct dump *d, uint32_t id, const struct buf *b, struct err *e)
+{
+	TtyDataEntry td = TTY_DATA_ENTRY__INIT;
+
+	if (!b->len)
+		return 0;
+	td.tty_id = id;
+	td.data.data = (uint8_t *)b->data;
+	td.data.len = b->len;
+	return sink_put(d->sink, REC_TTY_DATA, id, &td.base, e);
+}
+
+/* Bytes are taken out and put back at once, since the container may have to run on. */
+static int data_put(struct dump *d, const struct ofile *m, int index, struct err *e)
+{
+	auto_buf out = BUF_INIT;
+	auto_buf in = BUF_INIT;
+	auto_fd int slave = -1;
+	char path[32];
+	int lock = 0, r, back;
+
+	if (ioctl(m->lfd, TIOCGPTLCK, &lock) < 0 || lock)
+		return 0; /* a locked slave was never open */
+	snprintf(path, sizeof(path), "/dev/pts/%d", index);
+	slave = fd_open_in_root(d->root_fd, path, O_RDWR | O_NOCTTY | O_NONBLOCK, 0);
+	if (slave < 0)
+		return err_sys(e, slave, "%s", path);
+	r = tty_data_take(m->lfd, slave, &out, &in, e);
+	back = tty_data_give(m->lfd, slave, &out, &in, r < 0 ? NULL : e);
+	if (r < 0 || back < 0)
+		return r < 0 ? r : back;
+	r = bytes_put(d, (uint32_t)index, &out, e);
+	return r < 0 ? r : bytes_put(d, (uint32_t)index | INPUT, &in, e);
+}
+
 static int hung_put(struct dump *d, const struct ofile *f, struct err *e)
 {
 	TtyInfoEntry ti = TTY_INFO_ENTRY__INIT;
@@ -211,6 +249,20 @@ static int hung_put(struct dump *d, const struct ofile *f, struct err *e)
 	ti.id = HUNG + f->id;
 	ti.type = TTY_TYPE__PTY;
 	return sink_put(d->sink, REC_TTY_INFO, ti.id, &ti.base, e);
+}
+
+/* Opening a slave that never was would change what its master sees. */
+static bool slave_was_open(struct dump *d, int index, bool no_hangup)
+{
+	if (!no_hangup)
+		return true;
+	for (size_t i = 0; i < d->n_ofiles; i++) {
+		const struct ofile *f = d->ofiles[i];
+
+		if (f->kind == &file_kind_tty && !is_ptmx(f->st.st_rdev) && pair_of(f) == index)
+			return true;
+	}
+	return false;
 }
 
 static int tty_capture(struct dump *d, struct ofile *f, struct err *e)
@@ -248,6 +300,8 @@ static int tty_capture(struct dump *d, struct ofile *f, struct err *e)
 		r = sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
 	if (r == 0 && master)
 		r = info_put(d, f, index, e);
+	if (r == 0 && master && slave_was_open(d, index, gf.no_hangup))
+		r = data_put(d, f, index, e);
 	return r == 0 && index < 0 ? hung_put(d, f, e) : r;
 }
 
@@ -366,6 +420,27 @@ static int pair_dress(struct restore *r, struct pair *p, struct err *e)
 	return 0;
 }
 
+static struct buf bytes_of(struct restore *r, uint32_t id)
+{
+	const struct record *rec = image_find(r->image, REC_TTY_DATA, id, NULL);
+	const TtyDataEntry *td = rec ? (const TtyDataEntry *)rec->msg : NULL;
+
+	return td ? (struct buf){ (char *)td->data.data, td->data.len, 0 } : (struct buf)BUF_INIT;
+}
+
+static int data_restore(struct restore *r, struct pair *p, struct err *e)
+{
+	const struct buf out = bytes_of(r, p->info->id), in = bytes_of(r, p->info->id | INPUT);
+	auto_fd int slave = -1;
+
+	if (!out.len && !in.len)
+		return 0;
+	slave = ioctl(p->master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (slave < 0)
+		return err_sys(e, -errno, "slave of terminal %d", p->index);
+	return tty_data_give(p->master, slave, &out, &in, e);
+}
+
 static int pairs_note(struct restore *r, struct pairs *ps, int *ret_highest, struct err *e)
 {
 	const struct record *rec;
@@ -441,6 +516,8 @@ static int pairs_make(struct restore *r, struct err *e)
 			got = pair_dress(r, p, e);
 		if (got == 0 && (is_hung(p->info) || p->info->sid))
 			got = slave_open(p, e);
+		if (got == 0 && !is_hung(p->info))
+			got = data_restore(r, p, e);
 	}
 	return got;
 }
