@@ -515,3 +515,32 @@ int session_dial(struct session *s, const char *address, const char *pin_file, c
 	*ret = fd_take(&ours);
 	return 0;
 }
+
+static bool point_wanted(struct session *s, const char *name)
+{
+	auto_free char *path = NULL, *text = NULL;
+
+	if (asprintf(&path, "%s/migrations/stop-at", s->job->state_dir) < 0)
+		return false;
+	if (fd_read_file_at(AT_FDCWD, path, 64, &text, NULL) < 0)
+		return false;
+	text[strcspn(text, "\n")] = '\0';
+	return strcmp(text, name) == 0;
+}
+
+int session_point(struct session *s, const char *name, struct err *e)
+{
+	auto_free char *path = NULL;
+	int r = 0;
+
+	if (!point_wanted(s, name))
+		return 0;
+	if (asprintf(&path, "%s/migrations/stopped", s->job->state_dir) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	log_info("%s: stopped at %s, as migrations/stop-at says", s->name, name);
+	fd_replace_file_at(AT_FDCWD, path, name, strlen(name), 0600);
+	while (r == 0 && point_wanted(s, name))
+		r = session_poll(s, POLL_MS, e);
+	unlink(path);
+	return r;
+}

@@ -69,3 +69,8 @@ int session_engine_run(struct session *s, const char *const *args, char **ret_ou
 /* Dials the source's API port for channel `name` of this migration (target). *ret is the caller's. */
 int session_dial(struct session *s, const char *address, const char *pin_file, const char *channel,
 		 const char *secret, int *ret, struct err *e);
+
+/* A named moment, for tests of failures: where STATE/migrations/stop-at holds this name, the file
+ * STATE/migrations/stopped is made and the side waits, watching everything as ever, until stop-at is gone.
+ * Costs one failing open() otherwise. */
+int session_point(struct session *s, const char *name, struct err *e);

@@ -121,7 +121,9 @@ static int first_round(struct source *m, struct err *e)
 	r = m->live ? disk_mapped_files(container_cgroup(m->c), m->mapped, e) : 0;
 	if (r < 0)
 		return r;
-	r = control_send(&m->s.ctl, "disk1", json_pack("{s:I}", "t0_ns", (json_int_t)m->t0_ns), e);
+	r = session_point(&m->s, "source.disk1", e);
+	if (r == 0)
+		r = control_send(&m->s.ctl, "disk1", json_pack("{s:I}", "t0_ns", (json_int_t)m->t0_ns), e);
 	job_progress(m->s.job, "disk", "disk: first round");
 	return r < 0 ? r : disk_round(m, &m->disk1_us, e);
 }
@@ -170,6 +172,9 @@ static int freeze(struct source *m, struct err *e)
 		if (r < 0)
 			return r;
 	}
+	r = session_point(&m->s, "source.frozen", e);
+	if (r < 0)
+		return r;
 	r = msg_send(m->s.engine_ctl, NULL, 0, "go", NULL);
 	return r < 0 ? err_sys(e, r, "the engine is gone") : 0;
 }
@@ -200,7 +205,8 @@ static int engine_through(struct source *m, struct err *e)
 	msg_get_u64(&msg, "pages_us", &m->pages_us);
 	msg_get_u64(&msg, "bytes", &m->bytes);
 	msg_done(&msg);
-	return session_engine_end(&m->s, STEP_MS, e);
+	r = session_engine_end(&m->s, STEP_MS, e);
+	return r < 0 ? r : session_point(&m->s, "source.sent", e);
 }
 
 static uint64_t number(const json_t *o, const char *key)
@@ -219,13 +225,20 @@ static int hand_over(struct source *m, struct err *e)
 	m->restore_us = number(o, "build_us");
 	m->finish_us = number(o, "finish_us");
 	json_decref(o);
+	r = session_point(&m->s, "source.ready", e);
+	if (r < 0)
+		return r;
 	r = db_migration_commit(m->s.db, m->s.id, "source", m->live ? ST_FROZEN : ST_OFFERED, ST_HANDED, m->s.name,
 				OWN_OUTGOING, OWN_HANDED, e);
 	if (r < 0)
 		return r;
 	/* No way back from here on but by the target's word. */
 	m->handed = m->s.detached = true;
-	r = control_send(&m->s.ctl, "COMMIT", NULL, e);
+	r = session_point(&m->s, "source.handed", e);
+	if (r == 0)
+		r = control_send(&m->s.ctl, "COMMIT", NULL, e);
+	if (r == 0)
+		r = session_point(&m->s, "source.committed", e);
 	if (r == 0)
 		r = session_expect(&m->s, "RUNNING", STEP_MS, NULL, e);
 	if (r < 0)
@@ -233,7 +246,7 @@ static int hand_over(struct source *m, struct err *e)
 				   "until the target is heard of again", m->s.name);
 	m->running = now_us();
 	m->released = true;
-	return 0;
+	return session_point(&m->s, "source.running", e);
 }
 
 static int figures_report(struct source *m)

@@ -165,6 +165,8 @@ static int container_prepare(struct target *m, struct err *e)
 	if (r == 0)
 		r = session_engine_start(&m->s, "live-restore", m->mem_fd, args, e);
 	fd_close(&m->mem_fd);
+	if (r == 0)
+		r = session_point(&m->s, "target.prepared", e);
 	return r < 0 ? r : control_send(&m->s.ctl, "prepared", NULL, e);
 }
 
@@ -188,6 +190,9 @@ static int second_round(struct target *m, struct err *e)
 	if (r < 0)
 		return r;
 	msg_done(&msg);
+	r = session_point(&m->s, "target.disk2", e);
+	if (r < 0)
+		return r;
 	r = msg_send(m->s.engine_ctl, NULL, 0, "disk-ready", NULL);
 	return r < 0 ? err_sys(e, r, "the engine is gone") : 0;
 }
@@ -204,7 +209,8 @@ static int engine_through(struct target *m, struct err *e)
 	msg_get_u64(&msg, "pages_us", &m->pages_us);
 	msg_get_u64(&msg, "finish_us", &m->finish_us);
 	msg_done(&msg);
-	return session_engine_end(&m->s, STEP_MS, e);
+	r = session_engine_end(&m->s, STEP_MS, e);
+	return r < 0 ? r : session_point(&m->s, "target.restored", e);
 }
 
 static int take_over(struct target *m, struct err *e)
@@ -221,11 +227,16 @@ static int take_over(struct target *m, struct err *e)
 	if (r == 0)
 		r = session_expect(&m->s, "COMMIT", STEP_MS, NULL, e);
 	if (r == 0)
+		r = session_point(&m->s, "target.commit", e);
+	if (r == 0)
 		r = db_migration_commit(m->s.db, m->s.id, "target", ST_READY, ST_MINE, m->s.name, OWN_INCOMING,
 					OWN_MINE, e);
 	if (r < 0)
 		return r;
 	m->mine = m->s.detached = true;
+	r = session_point(&m->s, "target.mine", e);
+	if (r < 0)
+		return r;
 	return m->live ? target_go(&m->s, e) : 0;
 }
 
@@ -272,7 +283,9 @@ static int finish(struct target *m, struct err *e)
 {
 	int r;
 
-	r = control_send(&m->s.ctl, "RUNNING", NULL, e);
+	r = session_point(&m->s, "target.running", e);
+	if (r == 0)
+		r = control_send(&m->s.ctl, "RUNNING", NULL, e);
 	if (r == 0)
 		r = session_expect(&m->s, "released", STEP_MS, NULL, e);
 	if (r == 0) {
