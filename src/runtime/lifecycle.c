@@ -10,8 +10,10 @@
 
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "image_store/store.h"
+#include "network/link.h"
 #include "runtime/internal.h"
 #include "runtime/lock.h"
 #include "runtime/verbs.h"
@@ -254,11 +256,27 @@ static int instance_delete_run(struct job *j, struct err *e)
 
 /* ----------------------------------------- start, stop ---------------------------------------- */
 
+/* Addresses are given out again soon: neighbours may still know the one who had it before. */
+static void announce(const struct container *c)
+{
+	const char *hw = container_hwaddr(c), *bridge = container_bridge(c);
+	struct err why = { 0 };
+	uint8_t mac[6];
+
+	if (!hw || !bridge || !container_ipv4(c) ||
+	    sscanf(hw, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6)
+		return;
+	if (link_announce(bridge, mac, container_ipv4(c), NULL, &why) < 0)
+		log_warn("%s: %s", container_name(c), err_text(&why));
+}
+
 static int start(struct session *s, struct err *e)
 {
 	struct start_options o = { .mode = START_NORMAL };
 	int r = container_start(s->c, &o, e);
 
+	if (r == 0)
+		announce(s->c);
 	if (r == 0)
 		r = db_instance_set_power(s->db, s->name, true, e);
 	return r < 0 ? r : db_instance_set_used(s->db, s->name, e);
