@@ -1,0 +1,77 @@
+#!/bin/bash
+# Containers on one host, privileged and unprivileged: their life, and the daemon's death meanwhile.
+. "$(dirname "$0")/../lib/tap.sh"
+hosts_up
+gw image import "$(cached_image busybox)" h1: --alias busybox >/dev/null || bail "a busybox image"
+t=$GODWIT_HOSTS/t; mkdir "$t"
+head -c 3000000 /dev/urandom >"$t/bytes"
+in_h1() { on h1 sh -c "$1"; }
+count() { in_h1 'ls /sys/class/net | wc -l; grep -c . /proc/self/mounts; find /sys/fs/cgroup -type d | wc -l'; }
+empty=$(count)
+
+for kind in unprivileged privileged; do
+	c=h1:$kind n=$kind
+	flag=; [ $kind = privileged ] && flag=--privileged
+	check "$kind: launch" gw launch $flag h1:busybox $c
+	is "$kind: it runs" "$(status_of h1 $n)" Running
+	address=$(address_of h1 $n)
+	like "$kind: it has an address" "$address" '^10\.83\.0\.'
+	check "$kind: which the client's host reaches" on c busybox ping -c 1 -W 3 "$address"
+	is "$kind: root inside is root outside or not" \
+		"$(in_h1 'for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = init ] && stat -c %u $p; done 2>/dev/null | head -n 1')" \
+		"$([ $kind = privileged ] && echo 0 || in_h1 'cat $GODWIT_DIR/x 2>/dev/null; stat -c %u $GODWIT_DIR/pools/default/containers/unprivileged/rootfs')"
+
+	is "$kind: exec: stdout" "$(gw exec $c -- echo hello 2>/dev/null)" hello
+	is "$kind: exec: stderr is apart" "$(gw exec $c -- sh -c 'echo out; echo err >&2' 2>&1 >/dev/null)" err
+	is "$kind: exec: the exit status" "$(gw exec $c -- sh -c 'exit 42'; echo $?)" 42
+	is "$kind: exec: a command that is not there" "$(gw exec $c -- /nothere 2>/dev/null; echo $?)" 127
+	check "$kind: exec: 3 MB there and back" sh -c "$hosts godwit exec $c -- cat < $t/bytes | cmp - $t/bytes"
+	is "$kind: exec: the environment" "$(gw exec $c --env A=b\ c -- sh -c 'echo $A')" "b c"
+	is "$kind: exec: the folder" "$(gw exec $c --cwd /etc -- pwd)" /etc
+	is "$kind: exec: the user" "$(gw exec $c --user 1000 --group 1000 -- id -u)" 1000
+	like "$kind: exec: a terminal" "$(script -qec "$hosts godwit exec $c -t -- sh -c 'tty; exit 5'" /dev/null </dev/null)" /dev/pts/0
+	check "$kind: exec: detached" gw exec --detach $c -- sleep 4242
+	like "$kind: it lives on" "$(gw exec $c -- ps)" 'sleep 4242'
+	is "$kind: its parent is the container's init" \
+		"$(gw exec $c -- sh -c 'for p in /proc/[0-9]*; do grep -q 4242 $p/cmdline 2>/dev/null && cut -d" " -f4 $p/stat; done' | head -n 1)" 1
+	is "$kind: its clocks began with it" "$(gw exec $c -- sh -c 'read a b < /proc/uptime; [ ${a%.*} -lt 60 ] && echo young')" young
+
+	gw exec $c -- sh -c 'echo mark > /root/mark'
+	check "$kind: stop" gw stop $c
+	is "$kind: it is stopped" "$(status_of h1 $n)" Stopped
+	refuses "$kind: no exec then" 'not running' gw exec $c -- true
+	refuses "$kind: stopping it again" 'not running|already stopped|stopped' gw stop $c
+	check "$kind: start" gw start $c
+	refuses "$kind: starting it again" 'running' gw start $c
+	is "$kind: its files are there" "$(gw exec $c -- cat /root/mark)" mark
+	pid=$(gw info $c --format json | jq .state.pid)
+	gw exec --detach $c -- reboot
+	rebooted() { p=$(gw info $c --format json | jq .state.pid); [ "$p" -gt 0 ] && [ "$p" != "$pid" ]; }
+	within "$kind: a reboot from inside is one" 15 rebooted
+	within "$kind: it can be entered after it" 10 gw exec $c -- true
+	check "$kind: restart" gw restart -f $c
+
+	pid=$(gw info $c --format json | jq .state.pid)
+	gw exec --detach $c -- sleep 777
+	"$hosts" daemon h1 kill
+	is "$kind: the daemon's death is no container's" "$(in_h1 'for p in /proc/[0-9]*; do tr "\0" " " < $p/cmdline; echo; done 2>/dev/null | grep -c "^sleep 777"')" 1
+	"$hosts" daemon h1 start
+	is "$kind: the new daemon knows it" "$(status_of h1 $n) $(gw info $c --format json | jq .state.pid)" "Running $pid"
+	is "$kind: and enters it" "$(gw exec $c -- echo in)" in
+	refuses "$kind: a running one is not deleted" 'running' gw delete $c
+	check "$kind: delete" gw delete -f $c
+	is "$kind: it is gone" "$(status_of h1 $n)" ""
+	refuses "$kind: a name that is taken" 'exists|already' sh -c "
+		$hosts godwit launch --no-start h1:busybox h1:twice && $hosts godwit launch h1:busybox h1:twice"
+	gw delete h1:twice
+done
+
+# The power fails under a running container; what was written stays.
+gw launch h1:busybox h1:c1 >/dev/null
+gw exec h1:c1 -- sh -c 'echo kept > /root/kept; sync'
+"$hosts" power-off h1; "$hosts" power-on h1
+within "after a power failure the daemon serves again" 20 gw list h1:
+[ "$(status_of h1 c1)" = Running ] || gw start h1:c1
+is "the container's files are there" "$(gw exec h1:c1 -- cat /root/kept)" kept
+gw delete -f h1:c1
+is "nothing is left of all that" "$(count)" "$empty"
