@@ -189,7 +189,7 @@ static int reap(struct agent *a, pid_t nspid, struct err *e)
 static int session_helper(struct grow *g, size_t i, struct agent **ret, struct err *e)
 {
 	struct rtask *parent = g->r->tasks[g->nodes[i].parent];
-	pid_t sid = g->nodes[i].sid;
+	pid_t sid = g->nodes[i].birth;
 	struct grow_helper *h;
 	int r;
 

@@ -8,7 +8,7 @@ struct state {
 	struct plan_node *nodes;
 	size_t n, *order, n_order;
 	bool *exists;
-	pid_t *birth;     /* session at fork */
+	pid_t *want;      /* session it has to be forked in; 0: any */
 	size_t *n_early;  /* children still to be forked before setsid() */
 	struct helper {
 		pid_t sid;
@@ -49,22 +49,44 @@ static bool is_leader(const struct plan_node *x)
 }
 
 /* Would this child have to be forked before its parent's setsid()? */
-static bool is_early(const struct state *s, const struct plan_node *child)
+static bool is_early(const struct state *s, size_t child)
 {
-	const struct plan_node *p = &s->nodes[child->parent];
+	size_t parent = s->nodes[child].parent;
+	const struct plan_node *p = &s->nodes[parent];
 
-	return child->parent != 0 && is_leader(p) && !is_leader(child) && child->sid != p->sid &&
-	       child->sid == s->birth[child->parent];
+	return parent != 0 && is_leader(p) && s->want[child] && s->want[child] != p->sid &&
+	       s->want[child] == p->birth;
+}
+
+/* A leader whose children are in another session had them before its setsid(), in the session that it
+ * was itself forked in; that may go on upwards. */
+static void wants(struct state *s)
+{
+	bool changed = true;
+
+	for (size_t i = 0; i < s->n; i++)
+		s->want[i] = is_leader(&s->nodes[i]) ? 0 : s->nodes[i].sid;
+	while (changed) {
+		changed = false;
+		for (size_t i = 1; i < s->n; i++) {
+			size_t p = s->nodes[i].parent;
+
+			if (p == 0 || s->want[p] || !s->want[i] || s->want[i] == s->nodes[p].sid)
+				continue;
+			s->want[p] = s->want[i];
+			changed = true;
+		}
+	}
 }
 
 static void create(struct state *s, size_t i, enum plan_how how, pid_t birth)
 {
 	s->nodes[i].how = how;
-	s->birth[i] = birth;
+	s->nodes[i].birth = birth;
 	s->exists[i] = true;
 	s->order[s->n_order++] = i;
 	for (size_t k = 0; k < s->n; k++)
-		if (!s->exists[k] && s->nodes[k].parent == i && is_early(s, &s->nodes[k]))
+		if (!s->exists[k] && s->nodes[k].parent == i && is_early(s, k))
 			s->n_early[i]++;
 	s->nodes[i].late_setsid = s->n_early[i] > 0;
 }
@@ -79,10 +101,10 @@ static bool pass_by_parent(struct state *s)
 
 		if (s->exists[i] || !s->exists[x->parent])
 			continue;
-		if (is_early(s, x)) {
+		if (is_early(s, i)) {
 			s->n_early[x->parent]--;
-			create(s, i, PLAN_EARLY, x->sid);
-		} else if (s->n_early[x->parent] == 0 && (is_leader(x) || x->sid == p->sid)) {
+			create(s, i, PLAN_EARLY, p->birth);
+		} else if (s->n_early[x->parent] == 0 && (!s->want[i] || s->want[i] == p->sid)) {
 			create(s, i, PLAN_PARENT, p->sid);
 		} else {
 			continue;
@@ -104,23 +126,23 @@ static bool orphan(struct state *s, size_t i)
 	struct plan_node *x = &s->nodes[i];
 
 	for (size_t v = 0; v < s->n; v++) {
-		if (!s->exists[v] || s->nodes[v].sid != x->sid || s->n_early[v] > 0 ||
+		if (!s->exists[v] || s->nodes[v].sid != s->want[i] || s->n_early[v] > 0 ||
 		    !descends(s, v, x->parent))
 			continue;
 		x->via = (ssize_t)v;
-		create(s, i, PLAN_ORPHAN, x->sid);
+		create(s, i, PLAN_ORPHAN, s->want[i]);
 		return true;
 	}
 	for (size_t h = 0; h < s->n_helpers; h++) {
-		if (s->helpers[h].sid != x->sid)
+		if (s->helpers[h].sid != s->want[i])
 			continue;
 		if (s->helpers[h].parent == x->parent) {
-			create(s, i, PLAN_HELPER, x->sid);
+			create(s, i, PLAN_HELPER, s->want[i]);
 			return true;
 		}
 		if (descends(s, s->helpers[h].parent, x->parent)) {
 			x->via = -1;
-			create(s, i, PLAN_ORPHAN, x->sid);
+			create(s, i, PLAN_ORPHAN, s->want[i]);
 			return true;
 		}
 	}
@@ -131,13 +153,13 @@ static bool helper(struct state *s, size_t i)
 {
 	const struct plan_node *x = &s->nodes[i];
 
-	if (node_of(s, x->sid) >= 0) /* the leader lives: it will come */
+	if (node_of(s, s->want[i]) >= 0) /* the leader lives: it will come */
 		return false;
 	for (size_t h = 0; h < s->n_helpers; h++)
-		if (s->helpers[h].sid == x->sid)
+		if (s->helpers[h].sid == s->want[i])
 			return false;
-	s->helpers[s->n_helpers++] = (struct helper){ x->sid, x->parent };
-	create(s, i, PLAN_HELPER, x->sid);
+	s->helpers[s->n_helpers++] = (struct helper){ s->want[i], x->parent };
+	create(s, i, PLAN_HELPER, s->want[i]);
 	return true;
 }
 
@@ -148,7 +170,7 @@ static bool one_by_others(struct state *s)
 
 	for (size_t w = 0; w < array_len(ways); w++)
 		for (size_t i = 1; i < s->n; i++)
-			if (!s->exists[i] && s->exists[s->nodes[i].parent] &&
+			if (!s->exists[i] && s->want[i] && s->exists[s->nodes[i].parent] &&
 			    s->n_early[s->nodes[i].parent] == 0 && ways[w](s, i))
 				return true;
 	return false;
@@ -187,21 +209,22 @@ static int nodes_check(struct state *s, struct err *e)
 int plan_tree(struct plan_node *nodes, size_t n, size_t *ret_order, struct err *e)
 {
 	auto_free bool *exists = calloc(n, sizeof(*exists));
-	auto_free pid_t *birth = calloc(n, sizeof(*birth));
+	auto_free pid_t *want = calloc(n, sizeof(*want));
 	auto_free size_t *n_early = calloc(n, sizeof(*n_early));
 	auto_free struct helper *helpers = calloc(n, sizeof(*helpers));
 	auto_free size_t *by_pid = calloc(n, sizeof(*by_pid));
-	struct state s = { nodes, n, ret_order, 0, exists, birth, n_early, helpers, 0, by_pid };
+	struct state s = { nodes, n, ret_order, 0, exists, want, n_early, helpers, 0, by_pid };
 	int r;
 
 	if (n == 0)
 		return err_set(e, -EPROTO, "there are no processes");
-	if (!exists || !birth || !n_early || !helpers || !by_pid)
+	if (!exists || !want || !n_early || !helpers || !by_pid)
 		return err_sys(e, -ENOMEM, "planning %zu processes", n);
 	r = nodes_check(&s, e);
 	if (r < 0)
 		return r;
 	nodes[0].parent = 0;
+	wants(&s);
 	create(&s, 0, PLAN_INIT, nodes[0].sid);
 	while (pass_by_parent(&s) || one_by_others(&s))
 		;

@@ -28,6 +28,7 @@ struct plan_node {
 	pid_t pid, ppid, sid; /* in: of the container; sid 0 (from outside): that of the first node */
 	size_t parent;        /* out: index */
 	enum plan_how how;
+	pid_t birth;          /* session in which it is forked */
 	ssize_t via;          /* PLAN_ORPHAN: index of a task of that session; -1: the session's helper */
 	bool late_setsid;     /* calls setsid() only after its PLAN_EARLY children exist */
 };
