@@ -1,11 +1,16 @@
 #include "runtime/clocks.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080
+#endif
 
 #define NS 1000000000ll
 
@@ -51,19 +56,46 @@ static int clock_initial(clockid_t clock, int64_t *ret_ns, struct err *e)
 	return 0;
 }
 
-int clock_offset(clockid_t clock, uint64_t want_ns, int64_t *ret_seconds, struct err *e)
+int clock_offsets_for(uint64_t monotonic_ns, uint64_t boottime_ns, struct clock_offsets *ret, struct err *e)
 {
-	int64_t now, offset;
-	int r = clock_initial(clock, &now, e);
+	int64_t mono, boot;
+	int r = clock_initial(CLOCK_MONOTONIC, &mono, e);
 
+	if (r == 0)
+		r = clock_initial(CLOCK_BOOTTIME, &boot, e);
 	if (r < 0)
 		return r;
-	if (want_ns > INT64_MAX / 2)
-		return err_set(e, -ERANGE, "a clock of %llu ns cannot be", (unsigned long long)want_ns);
-	offset = (int64_t)want_ns - now;
-	/* Division truncates towards 0, which for negative offsets is already upwards. */
-	*ret_seconds = offset / NS + (offset > 0 && offset % NS != 0);
+	if (monotonic_ns > INT64_MAX / 2 || boottime_ns > INT64_MAX / 2)
+		return err_set(e, -ERANGE, "a clock of %llu ns cannot be", (unsigned long long)monotonic_ns);
+	*ret = (struct clock_offsets){ .monotonic_ns = (int64_t)monotonic_ns - mono,
+				       .boottime_ns = (int64_t)boottime_ns - boot };
 	return 0;
+}
+
+/* The kernel wants nanoseconds from 0 to 999999999 also where the whole is negative. */
+static void offset_split(int64_t ns, long long *ret_s, long long *ret_ns)
+{
+	*ret_s = ns / NS;
+	*ret_ns = ns % NS;
+	if (*ret_ns < 0) {
+		*ret_ns += NS;
+		*ret_s -= 1;
+	}
+}
+
+int clock_namespace_make(const struct clock_offsets *o, struct err *e)
+{
+	long long ms, mn, bs, bn;
+	char text[160];
+	int r;
+
+	offset_split(o->monotonic_ns, &ms, &mn);
+	offset_split(o->boottime_ns, &bs, &bn);
+	if (unshare(CLONE_NEWTIME) < 0)
+		return err_sys(e, -errno, "cannot make a time namespace (the kernel needs CONFIG_TIME_NS)");
+	snprintf(text, sizeof(text), "monotonic %lld %lld\nboottime %lld %lld\n", ms, mn, bs, bn);
+	r = fd_write_file_at(AT_FDCWD, "/proc/self/timens_offsets", text);
+	return r < 0 ? err_sys(e, r, "cannot set the clocks of the time namespace") : 0;
 }
 
 int clock_of(pid_t pid, clockid_t clock, uint64_t *ret_ns, struct err *e)

@@ -1,8 +1,10 @@
-/* clocks - offsets of time namespaces.
+/* clocks - the time namespace a container lives in.
  *
- * /proc/PID/timens_offsets and what liblxc writes there are relative to the machine's initial time
- * namespace, not to the host's own: a host that itself runs in one has to add its own offset, and a
- * clock that would be negative is ERANGE for the kernel. */
+ * /proc/PID/timens_offsets is relative to the machine's initial time namespace, not to the host's own: a
+ * host that itself runs in one has to add its own offset, and a clock that would be negative is ERANGE for
+ * the kernel.  The namespace is made by us, not by liblxc (5.0: whole seconds only, and it cannot be given
+ * one): the monitor is born in it, so that reboots inside stay in it too.  Who reads a start time of
+ * /proc/PID/stat sees it by the clock of its own namespace: gw-hook goes back to the host's first. */
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
@@ -10,8 +12,13 @@
 
 #include "base/err.h"
 
-/* Whole seconds (rounded up) of the offset with which a new namespace's `clock` shows want_ns now; 0 ns: a
- * fresh clock that begins at 0. */
-int clock_offset(clockid_t clock, uint64_t want_ns, int64_t *ret_seconds, struct err *e);
+struct clock_offsets {
+	int64_t monotonic_ns, boottime_ns; /* relative to the machine's initial time namespace */
+};
+
+/* With which a namespace's clocks show these values now; 0: clocks that begin at 0. */
+int clock_offsets_for(uint64_t monotonic_ns, uint64_t boottime_ns, struct clock_offsets *ret, struct err *e);
+/* Makes a time namespace for the caller's future children (fork; the caller stays where it is). */
+int clock_namespace_make(const struct clock_offsets *o, struct err *e);
 /* What `clock` shows now inside process pid's time namespace, in ns. */
 int clock_of(pid_t pid, clockid_t clock, uint64_t *ret_ns, struct err *e);

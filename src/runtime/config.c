@@ -9,14 +9,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
-#include "runtime/clocks.h"
 #include "runtime/internal.h"
 #include "runtime/program.h"
 
@@ -181,27 +179,6 @@ static int part_network(struct container *c, struct buf *b)
 	return r;
 }
 
-/* liblxc takes whole seconds here (5.0.2: with "ns" the seconds are lost).  Rounded up: a clock of a moved
- * container may jump ahead by less than a second, it never runs back. */
-static int part_clocks(const struct start_options *o, struct buf *b, struct err *e)
-{
-	static const struct {
-		clockid_t id;
-		const char *key;
-	} clocks[] = { { CLOCK_MONOTONIC, "monotonic" }, { CLOCK_BOOTTIME, "boot" } };
-	int r = 0;
-
-	for (size_t i = 0; i < array_len(clocks) && r == 0; i++) {
-		uint64_t want = i ? o->boottime_ns : o->monotonic_ns;
-		int64_t s;
-
-		r = clock_offset(clocks[i].id, want, &s, e);
-		if (r == 0 && buf_addf(b, "lxc.time.offset.%s = %llds\n", clocks[i].key, (long long)s) < 0)
-			r = err_sys(e, -ENOMEM, "configuration");
-	}
-	return r;
-}
-
 static int part_environment(struct container *c, struct buf *b, struct err *e)
 {
 	const char *key;
@@ -220,7 +197,7 @@ static int part_environment(struct container *c, struct buf *b, struct err *e)
 	return 0;
 }
 
-static int config_text(struct container *c, const struct start_options *o, struct buf *b, struct err *e)
+static int config_text(struct container *c, struct buf *b, struct err *e)
 {
 	const char *raw = container_config_str(c, "raw.lxc");
 	int r;
@@ -231,19 +208,17 @@ static int config_text(struct container *c, const struct start_options *o, struc
 	if (r == 0)
 		r = part_limits(c, b, e);
 	if (r == 0)
-		r = part_clocks(o, b, e);
-	if (r == 0)
 		r = part_environment(c, b, e);
 	if (r == 0 && raw && buf_addf(b, "%s\n", raw) < 0)
 		r = err_sys(e, -ENOMEM, "configuration");
 	return r;
 }
 
-int config_write(struct container *c, const struct start_options *o, struct err *e)
+int config_write(struct container *c, struct err *e)
 {
 	auto_buf b = BUF_INIT;
 	auto_free char *path = NULL;
-	int r = config_text(c, o, &b, e);
+	int r = config_text(c, &b, e);
 
 	if (r < 0)
 		return r;

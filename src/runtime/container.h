@@ -46,8 +46,8 @@ struct start_options {
 	enum start_mode mode;
 	/* START_WAITING: the container's clocks go on from here (its own CLOCK_MONOTONIC and
 	 * CLOCK_BOOTTIME, nanoseconds, at the moment of the call); 0: fresh clocks (offset so that they begin at 0).
-	 * liblxc 5.0 takes whole seconds: rounded up, so a clock may jump ahead by < 1 s, it never runs back.
-	 * A new session (START_WAITING) keeps row's address without asking who else has it. */
+	 * Exact to the moment of the call: what passed since the values were read is the caller's to add.
+	 * START_WAITING keeps the row's address without asking who else answers for it. */
 	uint64_t monotonic_ns, boottime_ns;
 };
 

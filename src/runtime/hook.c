@@ -7,6 +7,7 @@
  * What went wrong is left in RUNDIR/hook-error for the job that starts the container. */
 #include <fcntl.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,19 @@ static int link_attach(const char *dir, struct err *e)
 	return link_join_bridge(text, bridge, e);
 }
 
+/* Start times are shown by the reader's own clock, and the daemon will compare them with what it reads: the
+ * hook runs in the container's time namespace, as the monitor does.  A kernel without them has no file. */
+static int host_time_enter(struct err *e)
+{
+	auto_fd int fd = open("/proc/1/ns/time", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || setns(fd, 0) < 0)
+		return err_sys(e, -errno, "cannot enter the host's time namespace");
+	return 0;
+}
+
 static int pids_write(const char *dir, struct err *e)
 {
 	const char *text = getenv("LXC_PID");
@@ -54,6 +68,9 @@ static int pids_write(const char *dir, struct err *e)
 
 	if (!text || parse_int(text, &pid) < 0)
 		return err_set(e, -EINVAL, "liblxc gave no LXC_PID");
+	r = host_time_enter(e);
+	if (r < 0)
+		return r;
 	r = runpid_of(getppid(), &monitor);
 	if (r == 0)
 		r = runpid_of(pid, &init);

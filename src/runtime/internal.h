@@ -48,7 +48,7 @@ int nic_assign(struct container *c, bool moving_in, struct err *e);
 void nic_done(struct nic *n);
 
 /* config.c: liblxc's configuration of this start, written to LXCPATH/NAME/config. */
-int config_write(struct container *c, const struct start_options *o, struct err *e);
+int config_write(struct container *c, struct err *e);
 
 /* A liblxc handle of it (config loaded), to be given to lxc_container_put. */
 struct lxc_container *container_lxc(struct container *c, struct err *e);

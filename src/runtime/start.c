@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "network/link.h"
+#include "runtime/clocks.h"
 #include "runtime/internal.h"
 #include "runtime/program.h"
 #include "runtime/runpid.h"
@@ -173,11 +174,11 @@ static int lxc_start_here(struct container *c, struct err *e)
 
 /* In a process of its own, which ends: liblxc moves its caller into the monitor's cgroups, where a job has
  * no business (they are emptied by force when the container ends).  What the monitor, and through it the
- * container's init, inherits is made plain here: signals, umask.
+ * container's init, inherits is made plain here: signals, umask, and the time namespace it is born in.
  *
  * PATH: where liblxc finds newuidmap (in bin folders) it insists on root's entry in /etc/subuid, which bare
  * hosts lack; without it, it writes the maps itself, as root may. Id ranges are the database's to give. */
-static void lxc_start_child(struct container *c, int report)
+static void lxc_start_child(struct container *c, const struct clock_offsets *clocks, int report)
 {
 	struct err e = { 0 };
 	sigset_t none;
@@ -188,13 +189,15 @@ static void lxc_start_child(struct container *c, int report)
 	signal(SIGPIPE, SIG_DFL);
 	umask(022);
 	setenv("PATH", "/usr/sbin:/sbin", 1);
-	r = lxc_start_here(c, &e);
+	r = clock_namespace_make(clocks, &e);
+	if (r == 0)
+		r = lxc_start_here(c, &e);
 	if (r < 0)
 		(void)!write(report, err_text(&e), strlen(err_text(&e)));
 	_exit(r < 0);
 }
 
-static int lxc_start_it(struct container *c, struct err *e)
+static int lxc_start_it(struct container *c, const struct clock_offsets *clocks, struct err *e)
 {
 	char text[ERR_TEXT_MAX];
 	int report[2], status = 0;
@@ -205,7 +208,7 @@ static int lxc_start_it(struct container *c, struct err *e)
 		return err_sys(e, -errno, "cannot make a pipe");
 	pid = fork();
 	if (pid == 0)
-		lxc_start_child(c, report[1]);
+		lxc_start_child(c, clocks, report[1]);
 	fd_close(&report[1]);
 	if (pid < 0) {
 		int r = err_sys(e, -errno, "cannot fork");
@@ -279,8 +282,12 @@ static int start_check(struct container *c, struct err *e)
 
 int container_start(struct container *c, const struct start_options *o, struct err *e)
 {
-	int r;
+	struct clock_offsets clocks;
+	/* First: what was asked for is meant for now. */
+	int r = clock_offsets_for(o->monotonic_ns, o->boottime_ns, &clocks, e);
 
+	if (r < 0)
+		return err_context(e, r, "instance %s", c->name);
 	if (container_running(c))
 		return err_set(e, -EALREADY, "instance %s is running already", c->name);
 	if (access(c->rootfs, F_OK) < 0)
@@ -294,10 +301,10 @@ int container_start(struct container *c, const struct start_options *o, struct e
 		r = run_dir_fill(c, o, e);
 	log_trim(c);
 	if (r == 0)
-		r = config_write(c, o, e);
+		r = config_write(c, e);
 	if (r < 0)
 		return err_context(e, r, "instance %s", c->name);
-	r = lxc_start_it(c, e);
+	r = lxc_start_it(c, &clocks, e);
 	if (r == 0)
 		r = start_check(c, e);
 	if (r < 0) {

@@ -95,18 +95,62 @@ static void pid_that_ended(void **state)
 
 static void clocks(void **state)
 {
+	struct clock_offsets fresh, later;
 	struct timespec t;
-	int64_t fresh, later;
 	uint64_t now;
 	struct err e;
 
 	assert_int_equal(clock_of(getpid(), CLOCK_MONOTONIC, &now, &e), 0);
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	assert_true((uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec >= now);
-	assert_int_equal(clock_offset(CLOCK_MONOTONIC, 0, &fresh, &e), 0);
-	assert_int_equal(clock_offset(CLOCK_MONOTONIC, 5000000000ull, &later, &e), 0);
-	assert_true(later - fresh >= 4 && later - fresh <= 6);
-	assert_int_equal(clock_offset(CLOCK_MONOTONIC, UINT64_MAX, &later, &e), -ERANGE);
+	assert_int_equal(clock_offsets_for(0, 0, &fresh, &e), 0);
+	assert_int_equal(clock_offsets_for(5000000000ull, 1, &later, &e), 0);
+	/* Time passes between the two: the later offset is a little less than 5 s more. */
+	assert_true(later.monotonic_ns - fresh.monotonic_ns <= 5000000000ll);
+	assert_true(later.monotonic_ns - fresh.monotonic_ns > 4000000000ll);
+	assert_true(later.boottime_ns <= fresh.boottime_ns + 1);
+	assert_int_equal(clock_offsets_for(UINT64_MAX, 0, &later, &e), -ERANGE);
+}
+
+/* Only root may; a child in the new namespace sees just the clock that was asked for. */
+static void clock_namespace(void **state)
+{
+	struct clock_offsets o;
+	uint64_t now = 0;
+	int p[2], r;
+	struct err e;
+	pid_t pid;
+
+	assert_int_equal(pipe(p), 0);
+	pid = fork();
+	if (pid == 0) {
+		pid_t in;
+
+		r = clock_offsets_for(1234500000000ull, 77700000000000ull, &o, NULL);
+		if (r == 0)
+			r = clock_namespace_make(&o, NULL);
+		in = r == 0 ? fork() : -1;
+		if (in == 0) {
+			pause();
+			_exit(0);
+		}
+		if (write(p[1], &in, sizeof(in)) != sizeof(in))
+			_exit(1);
+		_exit(0);
+	}
+	assert_int_equal(read(p[0], &pid, sizeof(pid)), sizeof(pid));
+	if (pid < 0 && geteuid() != 0) {
+		skip();
+		return;
+	}
+	assert_true(pid > 0);
+	r = clock_of(pid, CLOCK_MONOTONIC, &now, &e);
+	assert_int_equal(r, 0);
+	assert_true(now >= 1234500000000ull && now < 1239500000000ull);
+	r = clock_of(pid, CLOCK_BOOTTIME, &now, &e);
+	kill(pid, SIGKILL);
+	assert_int_equal(r, 0);
+	assert_true(now >= 77700000000000ull && now < 77705000000000ull);
 }
 
 static void profiles(void **state)
@@ -169,8 +213,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pid_files), cmocka_unit_test(pid_used_again), cmocka_unit_test(pid_that_ended),
-		cmocka_unit_test(clocks),    cmocka_unit_test(profiles),       cmocka_unit_test(locks),
-		cmocka_unit_test(cgroups),
+		cmocka_unit_test(clocks),    cmocka_unit_test(clock_namespace), cmocka_unit_test(profiles),
+		cmocka_unit_test(locks),     cmocka_unit_test(cgroups),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
