@@ -86,11 +86,14 @@ static void refusals_move(struct dump *d, struct refusals *ret)
 static int checks_run(struct dump *d, struct err *e)
 {
 	int r = tree_collect(d, e);
+	struct timespec lap;
 
 	for (size_t i = 0; i < cr_parts_n && r >= 0; i++) {
 		if (!cr_parts[i]->check)
 			continue;
+		clock_gettime(CLOCK_MONOTONIC, &lap);
 		r = cr_parts[i]->check(d, e);
+		log_debug("dump: %s checked in %" PRIu64 " us", cr_parts[i]->name, us_since(&lap));
 		if (r < 0)
 			return err_context(e, r, "checking %s", cr_parts[i]->name);
 	}
@@ -420,14 +423,18 @@ static int header_put(struct dump *d, struct err *e)
 static int stage_capture(struct run *run, struct err *e)
 {
 	struct dump *d = &run->d;
+	struct timespec lap;
 	int r = mem_plan(d, e);
 
+	log_debug("dump: memory planned %" PRIu64 " us after the freeze", us_since(&run->start));
 	if (r >= 0)
 		r = header_put(d, e);
 	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
 		if (!cr_parts[k]->frozen)
 			continue;
+		clock_gettime(CLOCK_MONOTONIC, &lap);
 		r = cr_parts[k]->frozen(d, e);
+		log_debug("dump: %s captured in %" PRIu64 " us", cr_parts[k]->name, us_since(&lap));
 		if (r < 0)
 			return err_context(e, r, "%s", cr_parts[k]->name);
 	}

@@ -341,14 +341,17 @@ static void maker_leave(struct run *run)
 static int stage_build(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
+	struct timespec lap;
 	int x = 0;
 
 	for (size_t i = 0; i < cr_parts_n; i++) {
 		x = maker_enter(run, e);
 		if (x < 0)
 			return x;
+		clock_gettime(CLOCK_MONOTONIC, &lap);
 		if (cr_parts[i]->build && (x = cr_parts[i]->build(r, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
+		log_debug("restore: %s built in %llu us", cr_parts[i]->name, (unsigned long long)us_lap(&lap));
 	}
 	maker_leave(run);
 	x = task_begin(r, r->tasks[0], e);
@@ -418,6 +421,7 @@ static int task_complete(struct restore *r, struct rtask *t, struct err *e)
 static int stage_threads(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
+	struct timespec lap;
 	int x = grow_threads(run->grow, e);
 
 	if (x < 0)
@@ -434,8 +438,11 @@ static int stage_threads(struct run *run, struct err *e)
 		x = maker_enter(run, e);
 		if (x < 0)
 			return x;
+		clock_gettime(CLOCK_MONOTONIC, &lap);
 		if (cr_parts[i]->finish && (x = cr_parts[i]->finish(r, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
+		log_debug("restore: %s finished in %llu us", cr_parts[i]->name,
+			  (unsigned long long)us_lap(&lap));
 	}
 	maker_leave(run);
 	return 0;
