@@ -27,7 +27,8 @@ static pid_t run(char *const argv[])
 
 static int dial(int port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
 				 .sin_addr = { htonl(INADDR_LOOPBACK) } };
 
 	for (int i = 0; i < 200; i++) {
@@ -48,7 +49,8 @@ static void say(int fd, const char *question, const char *answer)
 	ssize_t got = 1;
 
 	CHECK(write(fd, question, strlen(question)) == (ssize_t)strlen(question), "write: %m");
-	while (!strstr(buf, answer) && n < sizeof(buf) - 1 && (got = read(fd, buf + n, sizeof(buf) - 1 - n)) > 0)
+	while (!strstr(buf, answer) && n < sizeof(buf) - 1 &&
+	       (got = read(fd, buf + n, sizeof(buf) - 1 - n)) > 0)
 		n += (size_t)got;
 	CHECK(strstr(buf, answer), "the answer to \"%s\" is \"%s\"", question, buf);
 }
@@ -73,11 +75,14 @@ int main(void)
 
 	if (access("/usr/bin/redis-server", X_OK) < 0 || access("/usr/bin/python3", X_OK) < 0)
 		state_skip("no redis-server or python3");
-	pids[0] = run((char *[]){ "/usr/bin/redis-server", "--port", "6379", "--save", "", "--dir", "/work", "--loglevel",
-				  "warning", NULL });
-	pids[1] = run((char *[]){ "/usr/bin/python3", "-m", "http.server", "8000", "--directory", "/work", NULL });
-	pids[2] = run((char *[]){ "/bin/sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/work/c.new; "
-						   "mv /work/c.new /work/counter; sleep 0.05; done", NULL });
+	pids[0] = run((char *[]){ "/usr/bin/redis-server", "--port", "6379", "--save", "", "--dir",
+				  "/work", "--loglevel", "warning", NULL });
+	pids[1] = run((char *[]){ "/usr/bin/python3", "-m", "http.server", "8000", "--directory",
+				  "/work", NULL });
+	pids[2] = run((char *[]){ "/bin/sh", "-c",
+				  "n=0; while :; do n=$((n+1)); echo $n >/work/c.new; "
+				  "mv /work/c.new /work/counter; sleep 0.05; done",
+				  NULL });
 	redis = dial(6379);
 	say(redis, "SET greeting hello\r\n", "+OK");
 	close(dial(8000));

@@ -42,7 +42,9 @@ static uint32_t ready(int ep, uint64_t data)
 
 int main(void)
 {
-	struct itimerspec in = { { 0, 0 }, { 3600, 0 } }, often = { { 0, 20000000 }, { 0, 20000000 } }, abs = { { 0, 0 }, { 0, 0 } };
+	struct itimerspec in = { { 0, 0 }, { 3600, 0 } },
+			  often = { { 0, 20000000 }, { 0, 20000000 } },
+			  abs = { { 0, 0 }, { 0, 0 } };
 	struct itimerspec left;
 	struct signalfd_siginfo si;
 	struct timespec now;
@@ -96,16 +98,19 @@ int main(void)
 	CHECK(ready(ep, 1) == EPOLLIN, "the eventfd is not ready");
 	CHECK(number(ev) == 46, "count");
 	CHECK(ready(ep, 1) == 0, "the eventfd is ready, but empty");
-	CHECK(number(sem) == 1 && number(sem) == 1 && number(sem) == 1 && read(sem, &v, 8) < 0, "semaphore");
+	CHECK(number(sem) == 1 && number(sem) == 1 && number(sem) == 1 && read(sem, &v, 8) < 0,
+	      "semaphore");
 	MUST(raise(SIGRTMIN + 3));
 	CHECK(ready(ep, 0x123456789abcdefull) == EPOLLIN, "signalfd in epoll");
-	CHECK(read(sfd, &si, sizeof(si)) == sizeof(si) && (int)si.ssi_signo == SIGRTMIN + 3, "signalfd");
+	CHECK(read(sfd, &si, sizeof(si)) == sizeof(si) && (int)si.ssi_signo == SIGRTMIN + 3,
+	      "signalfd");
 	MUST(timerfd_gettime(tfd, &left));
-	CHECK(left.it_value.tv_sec > 3500 && left.it_value.tv_sec < 3600, "%ld s left", (long)left.it_value.tv_sec);
+	CHECK(left.it_value.tv_sec > 3500 && left.it_value.tv_sec < 3600, "%ld s left",
+	      (long)left.it_value.tv_sec);
 	MUST(timerfd_gettime(tabs, &left));
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	CHECK(labs(left.it_value.tv_sec + now.tv_sec - abs.it_value.tv_sec) <= 1, "absolute timer: %ld s left",
-	      (long)left.it_value.tv_sec);
+	CHECK(labs(left.it_value.tv_sec + now.tv_sec - abs.it_value.tv_sec) <= 1,
+	      "absolute timer: %ld s left", (long)left.it_value.tv_sec);
 	usleep(50000);
 	CHECK(number(per) >= 2, "periodic timer");
 	CHECK(ready(ep, 4) == 0, "an idle timer is ready");
@@ -113,7 +118,8 @@ int main(void)
 	CHECK(write(pp[1], "x", 1) == 1 && ready(ep, 6) == EPOLLIN, "pipe in epoll");
 	CHECK(ready(ep, 6) == 0, "oneshot twice");
 	v = 1;
-	CHECK(write(moved, &v, 8) == 8 && ready(ep, 7) == EPOLLIN, "a file that changed its number");
+	CHECK(write(moved, &v, 8) == 8 && ready(ep, 7) == EPOLLIN,
+	      "a file that changed its number");
 	CHECK(ready(ep2, 9) == EPOLLIN, "a file whose number is free");
 	CHECK(ready(outer, 8) == EPOLLIN, "epoll in epoll");
 	MUST(close(sv[1]));

@@ -1,4 +1,5 @@
-/* Regular files, folders, O_PATH, deleted files, devices; offsets that are shared and that are not. */
+/* Regular files, folders, O_PATH, deleted files, devices; offsets that are shared and that are
+ * not. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -33,13 +34,15 @@ static void text_is(int fd, off_t at, const char *want)
 {
 	char buf[64] = "";
 
-	CHECK(pread(fd, buf, sizeof(buf) - 1, at) == (ssize_t)strlen(want) && strcmp(buf, want) == 0,
+	CHECK(pread(fd, buf, sizeof(buf) - 1, at) == (ssize_t)strlen(want) &&
+		      strcmp(buf, want) == 0,
 	      "fd %d holds \"%s\" instead of \"%s\"", fd, buf, want);
 }
 
 int main(void)
 {
-	int a = file_make("/work/a", O_APPEND | O_NONBLOCK, "hello"), a2 = dup(a), a3, ro, dir, path, gone, gone2, shm;
+	int a = file_make("/work/a", O_APPEND | O_NONBLOCK, "hello"), a2 = dup(a), a3, ro, dir,
+	    path, gone, gone2, shm;
 	int null, zero, wo, big, gdir, sparse;
 	struct stat st, st2;
 	char c, *map;
@@ -76,9 +79,11 @@ int main(void)
 
 	state_wait();
 
-	CHECK(fcntl(a, F_GETFL) == (O_RDWR | O_APPEND | O_NONBLOCK | 0100000), "flags are %#o", fcntl(a, F_GETFL));
+	CHECK(fcntl(a, F_GETFL) == (O_RDWR | O_APPEND | O_NONBLOCK | 0100000), "flags are %#o",
+	      fcntl(a, F_GETFL));
 	CHECK(lseek(a, 0, SEEK_CUR) == 5, "position of a");
-	CHECK(lseek(a, 1, SEEK_SET) == 1 && lseek(a2, 0, SEEK_CUR) == 1, "a dup has its own position");
+	CHECK(lseek(a, 1, SEEK_SET) == 1 && lseek(a2, 0, SEEK_CUR) == 1,
+	      "a dup has its own position");
 	CHECK(read(a2, &c, 1) == 1 && c == 'e', "read %c", c);
 	CHECK(lseek(a3, 0, SEEK_CUR) == 2, "position of a3");
 	CHECK(lseek(ro, 0, SEEK_CUR) == 0 && fcntl(ro, F_GETFD) == FD_CLOEXEC, "ro");
@@ -97,11 +102,14 @@ int main(void)
 
 	text_is(gone, 0, "deleted on disk");
 	text_is(gone2, 8, "on disk");
-	CHECK(lseek(gone, 0, SEEK_CUR) == 15 && lseek(gone2, 0, SEEK_CUR) == 8, "positions of a deleted file");
+	CHECK(lseek(gone, 0, SEEK_CUR) == 15 && lseek(gone2, 0, SEEK_CUR) == 8,
+	      "positions of a deleted file");
 	MUST(fstat(gone, &st));
 	MUST(fstat(gone2, &st2));
-	CHECK(st.st_nlink == 0 && st.st_ino == st2.st_ino && (st.st_mode & 0777) == 0604 && st.st_uid == 0,
-	      "deleted file: links %lu mode %o uid %u", (unsigned long)st.st_nlink, st.st_mode, st.st_uid);
+	CHECK(st.st_nlink == 0 && st.st_ino == st2.st_ino && (st.st_mode & 0777) == 0604 &&
+		      st.st_uid == 0,
+	      "deleted file: links %lu mode %o uid %u", (unsigned long)st.st_nlink, st.st_mode,
+	      st.st_uid);
 	link_is(gone, "/work/gone (deleted)");
 	CHECK(access("/work/gone", F_OK) < 0, "the deleted file came back");
 	CHECK(pwrite(gone, "X", 1, 0) == 1, "write");
@@ -116,7 +124,8 @@ int main(void)
 	CHECK(S_ISDIR(st.st_mode) && st.st_nlink == 0, "deleted folder");
 
 	MUST(fstat(null, &st));
-	CHECK(st.st_rdev == makedev(1, 3) && write(null, "x", 1) == 1 && read(null, &c, 1) == 0, "null");
+	CHECK(st.st_rdev == makedev(1, 3) && write(null, "x", 1) == 1 && read(null, &c, 1) == 0,
+	      "null");
 	CHECK(read(zero, &c, 1) == 1 && c == 0 && (fcntl(zero, F_GETFL) & O_NONBLOCK), "zero");
 	MUST(fstat(0, &st));
 	CHECK(st.st_rdev == makedev(1, 3), "stdin");

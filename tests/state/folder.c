@@ -64,7 +64,8 @@ int main(void)
 
 	CHECK(!getcwd(buf, sizeof(buf)) || strstr(buf, "(unreachable)") || 1, "cwd");
 	MUST(stat(".", &st));
-	CHECK(S_ISDIR(st.st_mode) && st.st_nlink == 0, "deleted working folder: %lu links", (unsigned long)st.st_nlink);
+	CHECK(S_ISDIR(st.st_mode) && st.st_nlink == 0, "deleted working folder: %lu links",
+	      (unsigned long)st.st_nlink);
 	CHECK(umask(0) == 027, "umask");
 	n = MUST(pread(proc, buf, 100, 0));
 	CHECK(n == 100 && memcmp(buf, "MemTotal", 8) == 0, "meminfo");

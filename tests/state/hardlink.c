@@ -20,8 +20,10 @@ int main(void)
 
 	MUST(fstat(fd, &st));
 	MUST(stat("/work/name2", &st2));
-	CHECK(st.st_ino == st2.st_ino && st.st_nlink == 1, "another file, or %lu links", (unsigned long)st.st_nlink);
-	CHECK(pread(fd, buf, 7, 0) == 4 && strcmp(buf, "text") == 0 && lseek(fd, 0, SEEK_CUR) == 4, "content");
+	CHECK(st.st_ino == st2.st_ino && st.st_nlink == 1, "another file, or %lu links",
+	      (unsigned long)st.st_nlink);
+	CHECK(pread(fd, buf, 7, 0) == 4 && strcmp(buf, "text") == 0 && lseek(fd, 0, SEEK_CUR) == 4,
+	      "content");
 	CHECK(access("/work/name1", F_OK) < 0, "the deleted name came back");
 	state_pass();
 }

@@ -42,7 +42,8 @@ int main(void)
 	f = MUST(open("/work/d/new", O_RDWR | O_CREAT, 0600));
 	MUST(close(f));
 	ev = next(fd, buf, sizeof(buf));
-	CHECK(ev->wd == a && ev->mask == IN_CREATE && strcmp(ev->name, "new") == 0, "event %d %#x", ev->wd, ev->mask);
+	CHECK(ev->wd == a && ev->mask == IN_CREATE && strcmp(ev->name, "new") == 0, "event %d %#x",
+	      ev->wd, ev->mask);
 	f = MUST(open("/work/file", O_WRONLY));
 	CHECK(write(f, "x", 1) == 1 && write(f, "x", 1) == 1, "write");
 	ev = next(fd, buf, sizeof(buf));

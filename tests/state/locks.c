@@ -9,7 +9,9 @@
 
 static struct flock range(short type, off_t start, off_t len)
 {
-	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
+	return (struct flock){
+		.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len
+	};
 }
 
 /* Who is in the way of a write lock here? -1: an OFD lock, 0: nobody */
@@ -48,8 +50,8 @@ int main(void)
 		state_mark("locked-by-child");
 		if (read(go[0], &c, 1) != 1)
 			_exit(9);
-		if (holder(mine, 10, 1) != parent || holder(mine, 29, 1) != parent || holder(mine, 30, 1) != 0 ||
-		    holder(mine, 100000, 1) != parent)
+		if (holder(mine, 10, 1) != parent || holder(mine, 29, 1) != parent ||
+		    holder(mine, 30, 1) != 0 || holder(mine, 100000, 1) != parent)
 			_exit(1);
 		other = MUST(open("/work/ofd", O_RDWR));
 		if (holder(other, 7, 1) != -1)

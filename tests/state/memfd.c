@@ -10,7 +10,8 @@
 
 int main(void)
 {
-	int fd = MUST(memfd_create("some name", MFD_ALLOW_SEALING | MFD_CLOEXEC)), ro, plain, sealed;
+	int fd = MUST(memfd_create("some name", MFD_ALLOW_SEALING | MFD_CLOEXEC)), ro, plain,
+	    sealed;
 	char link[64], buf[16] = "", *map, *later;
 	struct stat st, st2;
 	ssize_t n;
@@ -38,14 +39,17 @@ int main(void)
 	CHECK(lseek(fd, 0, SEEK_CUR) == 7 && lseek(ro, 0, SEEK_CUR) == 3, "positions");
 	MUST(fstat(fd, &st));
 	MUST(fstat(ro, &st2));
-	CHECK(st.st_ino == st2.st_ino && st.st_size == 1 << 20 && st.st_blocks <= 64, "%ld bytes, %ld blocks",
-	      (long)st.st_size, (long)st.st_blocks);
-	CHECK(fcntl(fd, F_GET_SEALS) == (F_SEAL_GROW | F_SEAL_SHRINK), "seals %#x", fcntl(fd, F_GET_SEALS));
+	CHECK(st.st_ino == st2.st_ino && st.st_size == 1 << 20 && st.st_blocks <= 64,
+	      "%ld bytes, %ld blocks", (long)st.st_size, (long)st.st_blocks);
+	CHECK(fcntl(fd, F_GET_SEALS) == (F_SEAL_GROW | F_SEAL_SHRINK), "seals %#x",
+	      fcntl(fd, F_GET_SEALS));
 	CHECK(fcntl(plain, F_GET_SEALS) == F_SEAL_SEAL, "seals %#x", fcntl(plain, F_GET_SEALS));
-	CHECK(fcntl(sealed, F_GET_SEALS) == F_SEAL_FUTURE_WRITE, "seals %#x", fcntl(sealed, F_GET_SEALS));
+	CHECK(fcntl(sealed, F_GET_SEALS) == F_SEAL_FUTURE_WRITE, "seals %#x",
+	      fcntl(sealed, F_GET_SEALS));
 	CHECK(strcmp(map, "content") == 0 && strcmp(map + 900000, "far") == 0, "mapping");
 	map[0] = 'C';
-	CHECK(pread(ro, buf, 7, 0) == 7 && memcmp(buf, "Content", 7) == 0, "mapping and file are not the same");
+	CHECK(pread(ro, buf, 7, 0) == 7 && memcmp(buf, "Content", 7) == 0,
+	      "mapping and file are not the same");
 	later[0] = 'x';
 	CHECK(pread(sealed, buf, 1, 0) == 1 && buf[0] == 'x', "sealed mapping");
 	n = MUST(readlink(link, buf, sizeof(buf) - 1));

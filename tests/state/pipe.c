@@ -16,8 +16,8 @@ static void read_is(int fd, const char *want)
 	char buf[256] = "";
 	ssize_t n = read(fd, buf, sizeof(buf) - 1);
 
-	CHECK(n == (ssize_t)strlen(want) && strcmp(buf, want) == 0, "fd %d: read \"%s\" (%zd) instead of \"%s\"", fd, buf,
-	      n, want);
+	CHECK(n == (ssize_t)strlen(want) && strcmp(buf, want) == 0,
+	      "fd %d: read \"%s\" (%zd) instead of \"%s\"", fd, buf, n, want);
 }
 
 int main(void)
@@ -75,7 +75,8 @@ int main(void)
 	CHECK(read(again, &c, 1) < 0, "more than was written");
 	CHECK(write(plain[1], "x", 1) == 1, "write");
 	read_is(plain[0], "x");
-	CHECK((fcntl(packets[1], F_GETFL) & (O_DIRECT | O_NONBLOCK)) == (O_DIRECT | O_NONBLOCK), "packet flags");
+	CHECK((fcntl(packets[1], F_GETFL) & (O_DIRECT | O_NONBLOCK)) == (O_DIRECT | O_NONBLOCK),
+	      "packet flags");
 	read_is(packets[0], "one");
 	read_is(packets[0], "two!");
 	CHECK(fcntl(big[0], F_GETPIPE_SZ) == 1 << 20, "size is %d", fcntl(big[0], F_GETPIPE_SZ));
@@ -89,7 +90,8 @@ int main(void)
 	CHECK(st.st_uid == 0, "the pipe belongs to %u", st.st_uid);
 	CHECK(write(child[1], "a", 1) == 1 && read(back[0], &c, 1) == 1 && c == 'b', "child");
 	MUST(close(child[1]));
-	CHECK(waitpid(pid, &bytes, 0) == pid && WIFEXITED(bytes) && WEXITSTATUS(bytes) == 7, "status %#x", bytes);
+	CHECK(waitpid(pid, &bytes, 0) == pid && WIFEXITED(bytes) && WEXITSTATUS(bytes) == 7,
+	      "status %#x", bytes);
 	CHECK(read(back[0], &c, 1) == 0, "no end of file from the child");
 	read_is(fifo, "in a fifo");
 	MUST(fstat(fifo, &st));

@@ -1,4 +1,5 @@
-/* Pseudo terminals: modes, window, controlling terminal and foreground group, /dev/tty, hung-up slaves. */
+/* Pseudo terminals: modes, window, controlling terminal and foreground group, /dev/tty, hung-up
+ * slaves. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -77,7 +78,8 @@ static void read_is(int fd, const char *want)
 int main(void)
 {
 	char name[32], name2[32], name3[32], name4[32], name5[32];
-	int m = pty_open(name, sizeof(name)), spare = pty_open(name2, sizeof(name2)), m2 = pty_open(name3, sizeof(name3));
+	int m = pty_open(name, sizeof(name)), spare = pty_open(name2, sizeof(name2)),
+	    m2 = pty_open(name3, sizeof(name3));
 	int s2, hung, closed, m4, status, locked, m5, s5;
 	struct winsize w = { .ws_row = 33, .ws_col = 77 };
 	struct termios t, t2;
@@ -119,16 +121,18 @@ int main(void)
 
 	state_wait();
 
-	CHECK(ptsname_r(m2, name2, sizeof(name2)) == 0 && strcmp(name2, name3) == 0, "terminal is %s instead of %s",
-	      name2, name3);
+	CHECK(ptsname_r(m2, name2, sizeof(name2)) == 0 && strcmp(name2, name3) == 0,
+	      "terminal is %s instead of %s", name2, name3);
 	MUST(tcgetattr(s2, &t2));
-	CHECK(t.c_iflag == t2.c_iflag && t.c_oflag == t2.c_oflag && t.c_lflag == t2.c_lflag && t2.c_cc[VINTR] == 7,
+	CHECK(t.c_iflag == t2.c_iflag && t.c_oflag == t2.c_oflag && t.c_lflag == t2.c_lflag &&
+		      t2.c_cc[VINTR] == 7,
 	      "modes");
 	memset(&w, 0, sizeof(w));
 	MUST(ioctl(s2, TIOCGWINSZ, &w));
 	CHECK(w.ws_row == 33 && w.ws_col == 77, "window %ux%u", w.ws_row, w.ws_col);
 	MUST(fstat(s2, &st));
-	CHECK((st.st_mode & 0777) == 0602 && st.st_uid == 0, "mode %o, owner %u", st.st_mode, st.st_uid);
+	CHECK((st.st_mode & 0777) == 0602 && st.st_uid == 0, "mode %o, owner %u", st.st_mode,
+	      st.st_uid);
 	CHECK(fcntl(s2, F_GETFL) & O_NONBLOCK, "flags");
 	CHECK(write(s2, "out\n", 4) == 4, "write");
 	read_is(m2, "out\n");
@@ -147,8 +151,10 @@ int main(void)
 	CHECK(write(m5, "y\n", 2) == 2, "write");
 	read_is(s5, "party\n");
 
-	CHECK(read(m4, name, 1) < 0 && errno == EIO, "a master whose slave was closed does not say EIO");
-	CHECK(read(hung, name, 1) == 0 || errno == EIO, "a slave whose master is closed can be read");
+	CHECK(read(m4, name, 1) < 0 && errno == EIO,
+	      "a master whose slave was closed does not say EIO");
+	CHECK(read(hung, name, 1) == 0 || errno == EIO,
+	      "a slave whose master is closed can be read");
 	status = 0;
 	MUST(ioctl(locked, TIOCGPTLCK, &status));
 	CHECK(status == 1, "lock");

@@ -1,4 +1,5 @@
-/* What cannot be carried is refused by name, all of it at once, and the program runs on (the runner looks). */
+/* What cannot be carried is refused by name, all of it at once, and the program runs on (the
+ * runner looks). */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -10,7 +11,8 @@
 
 int main(void)
 {
-	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY), linked, lease;
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY), linked,
+	    lease;
 
 	if (uffd < 0)
 		state_skip("no userfaultfd here");

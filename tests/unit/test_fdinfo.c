@@ -12,7 +12,8 @@
 
 static void numbers(void **state)
 {
-	static const char text[] = "pos:\t-5\nflags:\t02100002\nmnt_id:\t15\neventfd-count:               1f\n";
+	static const char text[] =
+		"pos:\t-5\nflags:\t02100002\nmnt_id:\t15\neventfd-count:               1f\n";
 	uint64_t v;
 	int64_t s;
 
@@ -57,10 +58,13 @@ static void locks(void **state)
 	assert_int_equal(l.kind, LOCK_OTHER);
 	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234 08:01:99 29 10", &l), -EINVAL);
 	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  NONE 1234 08:01:99 0 EOF", &l), -EINVAL);
-	assert_int_equal(fdinfo_lock("1: POSIX", &l), 0); /* cut off: no word behind it, so of another kind */
+	assert_int_equal(fdinfo_lock("1: POSIX", &l),
+			 0); /* cut off: no word behind it, so of another kind */
 	assert_int_equal(l.kind, LOCK_OTHER);
 	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234", &l), -EINVAL);
-	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1 1:1:1 0 18446744073709551615", &l), -EINVAL);
+	assert_int_equal(
+		fdinfo_lock("1: POSIX  ADVISORY  WRITE 1 1:1:1 0 18446744073709551615", &l),
+		-EINVAL);
 	assert_int_equal(fdinfo_lock("", &l), -EINVAL);
 }
 
@@ -68,12 +72,22 @@ static void polls(void **state)
 {
 	struct fdinfo_epoll t;
 
-	assert_int_equal(fdinfo_epoll("       5 events:       19 data:         ffffffff  pos:0 ino:61 sdev:7\n" + 7, &t), 0);
-	assert_true(t.fd == 5 && t.events == 0x19 && t.data == 0xffffffff && t.ino == 0x61 && t.sdev == 7);
-	assert_int_equal(fdinfo_epoll("5 events: 80000001 data: ffffffffffffffff  pos:12 ino:1 sdev:1", &t), 0);
+	assert_int_equal(
+		fdinfo_epoll(
+			"       5 events:       19 data:         ffffffff  pos:0 ino:61 sdev:7\n" +
+				7,
+			&t),
+		0);
+	assert_true(t.fd == 5 && t.events == 0x19 && t.data == 0xffffffff && t.ino == 0x61 &&
+		    t.sdev == 7);
+	assert_int_equal(
+		fdinfo_epoll("5 events: 80000001 data: ffffffffffffffff  pos:12 ino:1 sdev:1", &t),
+		0);
 	assert_true(t.data == UINT64_MAX && t.pos == 12);
-	assert_int_equal(fdinfo_epoll("5 events: 1ffffffff data: 0  pos:0 ino:1 sdev:1", &t), -EINVAL);
-	assert_int_equal(fdinfo_epoll("99999999999 events: 1 data: 0  pos:0 ino:1 sdev:1", &t), -EINVAL);
+	assert_int_equal(fdinfo_epoll("5 events: 1ffffffff data: 0  pos:0 ino:1 sdev:1", &t),
+			 -EINVAL);
+	assert_int_equal(fdinfo_epoll("99999999999 events: 1 data: 0  pos:0 ino:1 sdev:1", &t),
+			 -EINVAL);
 	assert_int_equal(fdinfo_epoll("5 events: 1 data: 0  pos:0 ino:1", &t), -EINVAL);
 	assert_int_equal(fdinfo_epoll("5 events:", &t), -EINVAL);
 }
@@ -82,18 +96,34 @@ static void watches(void **state)
 {
 	struct fdinfo_inotify w;
 
-	assert_int_equal(fdinfo_inotify("wd:2 ino:9e7e sdev:800013 mask:800afce ignored_mask:0 fhandle-bytes:8 "
-					"fhandle-type:1 f_handle:7e9e0000640d1b6d\n", &w), 0);
-	assert_true(w.wd == 2 && w.ino == 0x9e7e && w.sdev == 0x800013 && w.mask == 0x800afce && w.bytes == 8 &&
-		    w.type == 1 && w.handle[0] == 0x7e && w.handle[7] == 0x6d);
+	assert_int_equal(
+		fdinfo_inotify(
+			"wd:2 ino:9e7e sdev:800013 mask:800afce ignored_mask:0 fhandle-bytes:8 "
+			"fhandle-type:1 f_handle:7e9e0000640d1b6d\n",
+			&w),
+		0);
+	assert_true(w.wd == 2 && w.ino == 0x9e7e && w.sdev == 0x800013 && w.mask == 0x800afce &&
+		    w.bytes == 8 && w.type == 1 && w.handle[0] == 0x7e && w.handle[7] == 0x6d);
 	assert_int_equal(fdinfo_inotify("wd:1 ino:1 sdev:1 mask:2 ignored_mask:0\n", &w), 0);
 	assert_int_equal(w.bytes, 0);
-	assert_int_equal(fdinfo_inotify("wd:1 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:81 fhandle-type:1 "
-					"f_handle:00", &w), -EINVAL); /* 0x81 is too long */
-	assert_int_equal(fdinfo_inotify("wd:1 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 "
-					"f_handle:0011", &w), -EINVAL);
-	assert_int_equal(fdinfo_inotify("wd:1 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:1 fhandle-type:1 "
-					"f_handle:zz", &w), -EINVAL);
+	assert_int_equal(
+		fdinfo_inotify(
+			"wd:1 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:81 fhandle-type:1 "
+			"f_handle:00",
+			&w),
+		-EINVAL); /* 0x81 is too long */
+	assert_int_equal(
+		fdinfo_inotify(
+			"wd:1 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 "
+			"f_handle:0011",
+			&w),
+		-EINVAL);
+	assert_int_equal(
+		fdinfo_inotify(
+			"wd:1 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:1 fhandle-type:1 "
+			"f_handle:zz",
+			&w),
+		-EINVAL);
 	assert_int_equal(fdinfo_inotify("", &w), -EINVAL);
 }
 
@@ -103,7 +133,9 @@ static void idmaps(void **state)
 	uint32_t in;
 	uid_t out;
 
-	assert_int_equal(idmap_parse("         0     100000      65536\n     65536 1000 1\n", m.u, 64, &m.n_u), 0);
+	assert_int_equal(idmap_parse("         0     100000      65536\n     65536 1000 1\n", m.u,
+				     64, &m.n_u),
+			 0);
 	assert_int_equal(m.n_u, 2);
 	assert_int_equal(idmap_uid_in(&m, 100005, &in), 0);
 	assert_int_equal(in, 5);

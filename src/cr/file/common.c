@@ -140,7 +140,8 @@ static int owner_set_as(int fd, const struct f_owner_ex *own, uid_t uid, uid_t e
 	return r;
 }
 
-int fown_restore(struct restore *r, const struct rfile *f, const FownEntry *o, unsigned flags, struct err *e)
+int fown_restore(struct restore *r, const struct rfile *f, const FownEntry *o, unsigned flags,
+		 struct err *e)
 {
 	struct f_owner_ex own;
 	const struct idmap *map;
@@ -150,12 +151,14 @@ int fown_restore(struct restore *r, const struct rfile *f, const FownEntry *o, u
 	if (!o || (flags & O_PATH))
 		return 0;
 	if (o->signum > 64)
-		return err_set(e, -EINVAL, "file %u: signal %u as owner's signal", f->id, o->signum);
+		return err_set(e, -EINVAL, "file %u: signal %u as owner's signal", f->id,
+			       o->signum);
 	if (o->signum && fcntl(f->fd, F_SETSIG, (int)o->signum) < 0)
 		return err_sys(e, -errno, "file %u: signal of the owner", f->id);
 	if (o->pid) {
 		if (o->pid_type > F_OWNER_PGRP || o->pid > INT32_MAX)
-			return err_set(e, -EINVAL, "file %u: owner of signals makes no sense", f->id);
+			return err_set(e, -EINVAL, "file %u: owner of signals makes no sense",
+				       f->id);
 		map = restore_idmap(r, e);
 		if (!map)
 			return -EIO;
@@ -210,7 +213,8 @@ int rfile_reopen(struct restore *r, int fd, unsigned flags)
 	return got < 0 ? -errno : got;
 }
 
-int rfile_open_in_task(struct rtask *t, const char *path, unsigned flags, int *ret_fd, struct err *e)
+int rfile_open_in_task(struct rtask *t, const char *path, unsigned flags, int *ret_fd,
+		       struct err *e)
 {
 	struct aprog *p = aprog_new();
 	long number;
@@ -239,7 +243,8 @@ int rfile_open_in_task(struct rtask *t, const char *path, unsigned flags, int *r
 
 /* ---- user namespace ---- */
 
-static int map_read(int proc_task, const char *name, struct idmap_range *ranges, size_t *ret_n, struct err *e)
+static int map_read(int proc_task, const char *name, struct idmap_range *ranges, size_t *ret_n,
+		    struct err *e)
 {
 	auto_free char *text = NULL;
 	int r;

@@ -1,13 +1,14 @@
 /* epoll - event polls.
  *
  * State: which open files are watched under which number, events, data.
- * Read: "tfd" lines of fdinfo.  A line has a number and an inode, but the file may have been closed there since and
- * live on elsewhere: KCMP_EPOLL_TFD tells which of our descriptors it is.  (That call walks the whole
- * poll, so it is left out for sockets, whose inode says it all.)
- * Back: empty polls by the engine; the files are added by a task that has the poll (phase `placed`), because the kernel
- * remembers the number under which a file was added.  Where another file has that number now, the task lends it
- * for the call.
- * Refused: a watched file that nobody in the container has.  Edges not yet delivered are delivered once more. */
+ * Read: "tfd" lines of fdinfo. A line has a number and an inode, but the file may have been closed
+ * there since and live on elsewhere: KCMP_EPOLL_TFD tells which of our descriptors it is. (That
+ * call walks the whole poll, so it is left out for sockets, whose inode says it all.)
+ * Back: empty polls by the engine; the files are added by a task that has the poll (phase
+ * `placed`), because the kernel remembers the number under which a file was added. Where another
+ * file has that number now, the task lends it for the call.
+ * Refused: a watched file that nobody in the container has. Edges not yet delivered are
+ * delivered once more. */
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
@@ -50,8 +51,8 @@ static int items_read(const struct ofile *f, struct items *ret, struct err *e)
 	return 0;
 }
 
-/* How many lines before i have the same number (KCMP_EPOLL_TFD counts them).  Lines come ordered by file
- * and number, so that equal numbers may be anywhere; they are rare. */
+/* How many lines before i have the same number (KCMP_EPOLL_TFD counts them). Lines come ordered by
+ * file and number, so that equal numbers may be anywhere; they are rare. */
 static unsigned same_before(const struct items *it, size_t i)
 {
 	unsigned n = 0;
@@ -61,7 +62,8 @@ static unsigned same_before(const struct items *it, size_t i)
 	return n;
 }
 
-static bool is_target(const struct ofile *ep, const struct items *it, size_t i, const struct ofile *o)
+static bool is_target(const struct ofile *ep, const struct items *it, size_t i,
+		      const struct ofile *o)
 {
 	struct kcmp_epoll_slot slot = { (uint32_t)ep->lfd, (uint32_t)it->list[i].fd, 0 };
 	const struct fdinfo_epoll *x = &it->list[i];
@@ -71,7 +73,8 @@ static bool is_target(const struct ofile *ep, const struct items *it, size_t i, 
 	if (S_ISSOCK(o->st.st_mode))
 		return true;
 	slot.toff = same_before(it, i);
-	return syscall(SYS_kcmp, getpid(), getpid(), KCMP_EPOLL_TFD, (long)o->lfd, (long)&slot) == 0;
+	return syscall(SYS_kcmp, getpid(), getpid(), KCMP_EPOLL_TFD, (long)o->lfd, (long)&slot) ==
+	       0;
 }
 
 static struct ofile *file_at(struct dump *d, const struct task *t, int fd)
@@ -98,14 +101,16 @@ static struct ofile *file_at(struct dump *d, const struct task *t, int fd)
 	return NULL;
 }
 
-static struct ofile *target_of(struct dump *d, const struct ofile *ep, const struct items *it, size_t i)
+static struct ofile *target_of(struct dump *d, const struct ofile *ep, const struct items *it,
+			       size_t i)
 {
 	const struct fdinfo_epoll *x = &it->list[i];
 	struct ofile *o = ep->fd >= 0 ? file_at(d, ep->task, x->fd) : NULL;
 
 	if (o && is_target(ep, it, i, o))
 		return o;
-	for (o = NULL; (o = dump_inode_next(d, makedev(x->sdev >> 20, x->sdev & 0xfffff), x->ino, o));)
+	for (o = NULL;
+	     (o = dump_inode_next(d, makedev(x->sdev >> 20, x->sdev & 0xfffff), x->ino, o));)
 		if (is_target(ep, it, i, o))
 			return o;
 	return NULL;
@@ -118,15 +123,17 @@ static int epoll_check(struct dump *d, struct ofile *f, struct err *e)
 
 	for (size_t i = 0; r == 0 && i < it.n; i++)
 		if (!target_of(d, f, &it, i) &&
-		    ofile_refuse(d, f, "event poll", "it watches a file that was number %d and that no process "
-				 "of the container has open any more", it.list[i].fd) < 0)
+		    ofile_refuse(d, f, "event poll",
+				 "it watches a file that was number %d and that no process "
+				 "of the container has open any more",
+				 it.list[i].fd) < 0)
 			r = err_sys(e, -ENOMEM, "refusal");
 	free(it.list);
 	return r;
 }
 
-static int items_put(struct dump *d, const struct ofile *f, const struct items *it, EventpollFileEntry *ee,
-		     struct err *e)
+static int items_put(struct dump *d, const struct ofile *f, const struct items *it,
+		     EventpollFileEntry *ee, struct err *e)
 {
 	auto_free EventpollTfdEntry *tf = calloc(it->n + 1, sizeof(*tf));
 	auto_free EventpollTfdEntry **tp = calloc(it->n + 1, sizeof(*tp));
@@ -142,7 +149,8 @@ static int items_put(struct dump *d, const struct ofile *f, const struct items *
 		const struct ofile *o = target_of(d, f, it, i);
 
 		if (!o)
-			return err_set(e, -EOPNOTSUPP, "number %d of an event poll is nowhere open", x->fd);
+			return err_set(e, -EOPNOTSUPP, "number %d of an event poll is nowhere open",
+				       x->fd);
 		eventpoll_tfd_entry__init(&tf[i]);
 		tf[i].id = f->id;
 		tf[i].tfd = (uint32_t)x->fd;
@@ -199,10 +207,13 @@ static int epoll_load(struct restore *r, struct rfile *f, struct err *e)
 	const GwFile *gf = extra_of(r, f);
 
 	if (!ee || !gf || gf->n_targets != ee->n_tfd)
-		return err_set(e, -EINVAL, "file %u: the record of an event poll is not complete", f->id);
+		return err_set(e, -EINVAL, "file %u: the record of an event poll is not complete",
+			       f->id);
 	for (size_t i = 0; i < ee->n_tfd; i++)
-		if (ee->tfd[i]->tfd > 1u << 30 || !restore_file(r, gf->targets[i]) || gf->targets[i] == f->id)
-			return err_set(e, -EINVAL, "file %u: an event poll of file %u", f->id, gf->targets[i]);
+		if (ee->tfd[i]->tfd > 1u << 30 || !restore_file(r, gf->targets[i]) ||
+		    gf->targets[i] == f->id)
+			return err_set(e, -EINVAL, "file %u: an event poll of file %u", f->id,
+				       gf->targets[i]);
 	return 0;
 }
 
@@ -230,7 +241,8 @@ static struct epoll_event event_of(const EventpollTfdEntry *x)
 }
 
 /* Items whose file is at its number: many in one round trip. */
-static int add_batch(struct rtask *t, int ep, const EventpollTfdEntry *const *x, size_t n, struct err *e)
+static int add_batch(struct rtask *t, int ep, const EventpollTfdEntry *const *x, size_t n,
+		     struct err *e)
 {
 	struct aprog *p = aprog_new();
 	int r;
@@ -264,8 +276,8 @@ static int channel_away(struct rtask *t, int number, struct err *e)
 }
 
 /* Another file, or none, has the number: target takes its place for the call. */
-static int add_lent(struct restore *r, struct rtask *t, int ep, const EventpollTfdEntry *x, const struct rfile *target,
-		    struct err *e)
+static int add_lent(struct restore *r, struct rtask *t, int ep, const EventpollTfdEntry *x,
+		    const struct rfile *target, struct err *e)
 {
 	const struct rfile *there = restore_file_at(r, t, (int)x->tfd);
 	struct fd_place pl = { target->fd, (int)x->tfd, true };
@@ -277,7 +289,8 @@ static int add_lent(struct restore *r, struct rtask *t, int ep, const EventpollT
 			return got;
 	}
 	if ((int)x->tfd == ep)
-		return err_set(e, -EOPNOTSUPP, "an event poll that stands where one of its files was");
+		return err_set(e, -EOPNOTSUPP,
+			       "an event poll that stands where one of its files was");
 	got = agent_place_fds(t->agent, &pl, 1, e);
 	if (got >= 0)
 		got = add_batch(t, ep, &x, 1, e);

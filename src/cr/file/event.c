@@ -1,8 +1,9 @@
 /* event - eventfd and signalfd.
  *
  * State: counter and semaphore mode; the set of signals.  Read: fdinfo.  Back: made by the engine
- * (neither is tied to its maker: a signalfd shows the signals of who reads it); a counter is written.
- * eventfd_file_entry.flags has bit 0 set for a semaphore (the access mode is always read-write). */
+ * (neither is tied to its maker: a signalfd shows the signals of who reads it); a counter is
+ * written. eventfd_file_entry.flags has bit 0 set for a semaphore (the access mode is always
+ * read-write). */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -50,7 +51,8 @@ static int eventfd_load(struct restore *r, struct rfile *f, struct err *e)
 static int eventfd_build(struct restore *r, struct rfile *f, struct err *e)
 {
 	const EventfdFileEntry *ee = f->fe->efd;
-	auto_fd int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | (ee->flags & EFD_SEMAPHORE ? EFD_SEMAPHORE : 0));
+	auto_fd int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK |
+					    (ee->flags & EFD_SEMAPHORE ? EFD_SEMAPHORE : 0));
 	int got;
 
 	if (fd < 0)
@@ -105,7 +107,8 @@ static int signalfd_capture(struct dump *d, struct ofile *f, struct err *e)
 
 static int signalfd_load(struct restore *r, struct rfile *f, struct err *e)
 {
-	return f->fe->sgfd ? 0 : err_set(e, -EINVAL, "file %u: not the record of a signalfd", f->id);
+	return f->fe->sgfd ? 0
+			   : err_set(e, -EINVAL, "file %u: not the record of a signalfd", f->id);
 }
 
 static int signalfd_build(struct restore *r, struct rfile *f, struct err *e)

@@ -1,5 +1,6 @@
 /* fdinfo - the kernel's text about a descriptor, and the maps of a user namespace.
- * The text comes from the kernel, but names in it come from the container: every bound is checked. */
+ * The text comes from the kernel, but names in it come from the container: every bound is
+ * checked. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -111,7 +112,8 @@ int fdinfo_lock(const char *line, struct fdinfo_lock *ret)
 		return -EINVAL;
 	p += strspn(p, " \t");
 	if (strncmp(p, "EOF", 3) != 0) {
-		if (parse_u64_at(&p, 10, &last) < 0 || last < l.start || last - l.start == UINT64_MAX)
+		if (parse_u64_at(&p, 10, &last) < 0 || last < l.start ||
+		    last - l.start == UINT64_MAX)
 			return -EINVAL;
 		l.len = last - l.start + 1;
 	}
@@ -174,9 +176,9 @@ int fdinfo_inotify(const char *line, struct fdinfo_inotify *ret)
 	const char *p = line;
 	uint64_t wd, mask, ignored, bytes, type;
 
-	if (field_at(&p, "wd:", 16, &wd) < 0 || wd > INT32_MAX || field_at(&p, "ino:", 16, &w.ino) < 0 ||
-	    field_at(&p, "sdev:", 16, &w.sdev) < 0 || field_at(&p, "mask:", 16, &mask) < 0 ||
-	    field_at(&p, "ignored_mask:", 16, &ignored) < 0)
+	if (field_at(&p, "wd:", 16, &wd) < 0 || wd > INT32_MAX ||
+	    field_at(&p, "ino:", 16, &w.ino) < 0 || field_at(&p, "sdev:", 16, &w.sdev) < 0 ||
+	    field_at(&p, "mask:", 16, &mask) < 0 || field_at(&p, "ignored_mask:", 16, &ignored) < 0)
 		return -EINVAL;
 	w.wd = (int)wd;
 	w.mask = (uint32_t)mask;
@@ -226,7 +228,8 @@ int idmap_parse(const char *text, struct idmap_range *ranges, size_t max, size_t
 			return -E2BIG;
 		if (v[0] + v[2] > 1ull << 32 || v[1] + v[2] > 1ull << 32)
 			return -ERANGE;
-		ranges[n++] = (struct idmap_range){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
+		ranges[n++] =
+			(struct idmap_range){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
 	}
 	*ret_n = n;
 	return 0;

@@ -1,12 +1,13 @@
-/* fdinfo - parsers of the kernel's text about descriptors.  Lines are given behind their key and may be
- * followed by others.  -EINVAL: not such a line. */
+/* fdinfo - parsers of the kernel's text about descriptors. Lines are given behind their key and may
+ * be followed by others.  -EINVAL: not such a line. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "cr/file/file.h"
 
-/* The text behind "key:" and blanks, at the first line behind `after` (NULL: of all); NULL: none. */
+/* The text behind "key:" and blanks, at the first line behind `after` (NULL: of all); NULL:
+ * none. */
 const char *fdinfo_line(const char *text, const char *key, const char *after);
 int fdinfo_i64(const char *fdinfo, const char *key, int64_t *ret);
 

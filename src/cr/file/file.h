@@ -1,12 +1,12 @@
 /* file - what the kinds of files (rooms file and sock) share beyond cr.h.
  *
- * Dump.  The tables are collected by the check (of the running tree, which has a struct dump of its own, and
- * once more of the frozen one) or by the first dump_ofile_of.
+ * Dump. The tables are collected by the check (of the running tree, which has a struct dump of its
+ * own, and once more of the frozen one) or by the first dump_ofile_of.
  *
- * Restore.  Kinds are built in the order of ids, those that return 1 again after the others.  A file
+ * Restore. Kinds are built in the order of ids, those that return 1 again after the others. A file
  * that still returns 1 when no other makes progress is *late*: its number is kept occupied in every
- * task, and it is built, connected and placed in phase `finish`, where all tasks exist with their own
- * credentials (/proc/PID files, pidfds, sockets whose maker is recorded by the kernel). */
+ * task, and it is built, connected and placed in phase `finish`, where all tasks exist with their
+ * own credentials (/proc/PID files, pidfds, sockets whose maker is recorded by the kernel). */
 #pragma once
 #include "cr/cr.h"
 
@@ -17,19 +17,23 @@
 
 extern const struct cr_part cr_part_files; /* tables and kinds */
 extern const struct cr_part cr_part_locks; /* behind files */
-extern const struct cr_part cr_part_fs;    /* cwd, root, umask; behind files, before credentials */
+extern const struct cr_part cr_part_fs;	   /* cwd, root, umask; behind files, before credentials */
 
 /* Position of a part in cr_parts, which is its index in part_data. */
 size_t cr_part_index(const struct cr_part *p);
 
 /* ---- dump: tables ---- */
 
-/* As dump_ofile_of for a descriptor that we opened ourselves (map_files, exe, cwd): its position and
- * status flags belong to nobody, so that all of one inode, mount and access mode become one ofile. */
-int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofile **ret, struct err *e);
+/* As dump_ofile_of for a descriptor that we opened ourselves (map_files, exe, cwd): its position
+ * and status flags belong to nobody, so that all of one inode, mount and access mode become one
+ * ofile. */
+int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofile **ret,
+		       struct err *e);
 
-/* Calls fn for every descriptor of every task (fds ascending within a task), until it returns non-zero. */
-int dump_fds_each(struct dump *d, int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
+/* Calls fn for every descriptor of every task (fds ascending within a task), until it returns
+ * non-zero. */
+int dump_fds_each(struct dump *d,
+		  int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
 		  void *arg);
 
 /* ---- dump: help for kinds ---- */
@@ -49,14 +53,18 @@ struct task *dump_task_by_nspid(struct dump *d, pid_t nspid);
 
 /* ---- restore: help for kinds ---- */
 
-/* Status flags that fcntl(F_SETFL) can set, from recorded flags: O_APPEND, O_NONBLOCK, O_DIRECT, O_NOATIME. */
+/* Status flags that fcntl(F_SETFL) can set, from recorded flags: O_APPEND, O_NONBLOCK, O_DIRECT,
+ * O_NOATIME. */
 int rfile_set_flags(const struct rfile *f, int fd, unsigned flags, struct err *e);
-/* Another open file description of what fd refers to (by the engine's /proc/self/fd); flags as in open. */
+/* Another open file description of what fd refers to (by the engine's /proc/self/fd); flags as
+ * in open. */
 int rfile_reopen(struct restore *r, int fd, unsigned flags);
 /* F_SETOWN, F_SETSIG and O_ASYNC; to be called in `placed` (the owner must exist). */
-int fown_restore(struct restore *r, const struct rfile *f, const FownEntry *o, unsigned flags, struct err *e);
+int fown_restore(struct restore *r, const struct rfile *f, const FownEntry *o, unsigned flags,
+		 struct err *e);
 /* Opens a path inside the task, with its credentials and its /proc; *ret_fd is ours. */
-int rfile_open_in_task(struct rtask *t, const char *path, unsigned flags, int *ret_fd, struct err *e);
+int rfile_open_in_task(struct rtask *t, const char *path, unsigned flags, int *ret_fd,
+		       struct err *e);
 /* Calls fn for every number that refers to f, until it returns non-zero. */
 int restore_fds_each(struct restore *r, const struct rfile *f,
 		     int (*fn)(void *arg, struct rtask *t, int fd), void *arg);

@@ -1,10 +1,11 @@
 /* fs - working folder, root folder, umask.
  *
- * Read: /proc/PID/cwd and root, opened by us (O_PATH), are captured as files like any other; umask from
- * /proc/PID/status.
- * Back: the agent's chroot, fchdir, umask on descriptors that the engine opened; root only where some process has
- * another than the container's.  Must come before credentials.
- * Not covered: threads with a folder of their own (unshare(CLONE_FS)); the task tree refuses them. */
+ * Read: /proc/PID/cwd and root, opened by us (O_PATH), are captured as files like any other; umask
+ * from /proc/PID/status.
+ * Back: the agent's chroot, fchdir, umask on descriptors that the engine opened; root only where
+ * some process has another than the container's.  Must come before credentials.
+ * Not covered: threads with a folder of their own (unshare(CLONE_FS)); the task tree refuses
+ * them. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,8 @@
 
 #include "fs.pb-c.h"
 
-static int folder_file(struct dump *d, struct task *t, const char *name, uint32_t *ret, struct err *e)
+static int folder_file(struct dump *d, struct task *t, const char *name, uint32_t *ret,
+		       struct err *e)
 {
 	struct ofile *f;
 	int fd, r;
@@ -32,7 +34,8 @@ static int folder_file(struct dump *d, struct task *t, const char *name, uint32_
 	return 0;
 }
 
-/* Called by part "files" while it checks, so that the folders are looked at with everything else. */
+/* Called by part "files" while it checks, so that the folders are looked at with everything
+ * else. */
 int fs_check_tables(struct dump *d, struct err *e)
 {
 	uint32_t id;
@@ -107,13 +110,14 @@ static int fs_load(struct restore *r, struct err *e)
 		if (t->zombie)
 			continue;
 		if (!fs || !restore_file(r, fs->cwd_id) || !restore_file(r, fs->root_id))
-			return err_set(e, -EINVAL, "process %d: no record of its folders", t->nspid);
+			return err_set(e, -EINVAL, "process %d: no record of its folders",
+				       t->nspid);
 	}
 	return 0;
 }
 
-/* Has any process another root than the container's?  Then each gets its own, because a child begins with
- * that of its parent. */
+/* Has any process another root than the container's? Then each gets its own, because a child begins
+ * with that of its parent. */
 static bool any_chroot(struct restore *r)
 {
 	for (size_t i = 0; i < r->n_tasks; i++) {

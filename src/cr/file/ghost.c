@@ -1,8 +1,8 @@
 /* ghost - deleted files that are still open or mapped.
  *
  * State: content, owner, mode, times of an inode without a name; which open files share it.
- * Read: the engine's descriptor, reopened for reading; SEEK_DATA keeps holes.  Content goes into records, up to a limit (gw
- * ghost limit), because rsync cannot see the file.
+ * Read: the engine's descriptor, reopened for reading; SEEK_DATA keeps holes. Content goes into
+ * records, up to a limit (gw ghost limit), because rsync cannot see the file.
  * Back: created by the init's agent (in a user namespace of its own only an id of the container may
  * own a new file, and the engine's root is none) in the folder where it was, with its old name
  * if that is free, and unlinked at once; each open file is another open of it by /proc/self/fd.
@@ -39,14 +39,17 @@ int ghost_check(struct dump *d, struct ofile *f, struct err *e)
 	if (!S_ISREG(f->st.st_mode) || bytes <= ghost_limit())
 		return 0;
 	if (ofile_refuse(d, f, "deleted file",
-			 "%s is open and has no name any more, and its %llu MiB are more than the limit of %llu MiB "
-			 "(GODWIT_GHOST_LIMIT)", f->link, (unsigned long long)(bytes >> 20),
+			 "%s is open and has no name any more, and its %llu MiB are more than the "
+			 "limit of %llu MiB "
+			 "(GODWIT_GHOST_LIMIT)",
+			 f->link, (unsigned long long)(bytes >> 20),
 			 (unsigned long long)(ghost_limit() >> 20)) < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 1;
 }
 
-static int blob_put(struct dump *d, uint32_t id, uint64_t offset, void *data, size_t len, struct err *e)
+static int blob_put(struct dump *d, uint32_t id, uint64_t offset, void *data, size_t len,
+		    struct err *e)
 {
 	GwBlob b = GW_BLOB__INIT;
 
@@ -58,7 +61,8 @@ static int blob_put(struct dump *d, uint32_t id, uint64_t offset, void *data, si
 	return sink_put(d->sink, REC_GW_BLOB, id, &b.base, e);
 }
 
-static int range_put(struct dump *d, int fd, uint64_t at, uint64_t end, uint32_t id, void *buf, struct err *e)
+static int range_put(struct dump *d, int fd, uint64_t at, uint64_t end, uint32_t id, void *buf,
+		     struct err *e)
 {
 	while (at < end) {
 		size_t want = end - at < BLOB_MAX ? (size_t)(end - at) : BLOB_MAX;
@@ -95,7 +99,8 @@ int content_put(struct dump *d, int fd, uint64_t size, uint32_t id, struct err *
 		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
 		if (data < 0 || hole < 0) /* a file system that knows of no holes */
 			return range_put(d, fd, at, size, id, buf, e);
-		r = range_put(d, fd, (uint64_t)data, (uint64_t)hole < size ? (uint64_t)hole : size, id, buf, e);
+		r = range_put(d, fd, (uint64_t)data, (uint64_t)hole < size ? (uint64_t)hole : size,
+			      id, buf, e);
 		at = (uint64_t)hole;
 	}
 	return r;
@@ -199,7 +204,8 @@ int content_get(struct restore *r, size_t pos, uint32_t id, int fd, uint64_t siz
 			if (n < 0 && errno == EINTR)
 				continue;
 			if (n <= 0)
-				return err_sys(e, n < 0 ? -errno : -EIO, "writing content of file %u", id);
+				return err_sys(e, n < 0 ? -errno : -EIO,
+					       "writing content of file %u", id);
 			done += (size_t)n;
 		}
 	}
@@ -223,11 +229,13 @@ static int nameless_make(struct restore *r, const char *path, bool dir, int *ret
 	if (dir) {
 		APROG_CALL(p, 0, SYS_mkdirat, aarg_imm(at), name, aarg_imm(0700));
 		op = APROG_CALL(p, AOP_MAY_FAIL, SYS_openat, aarg_imm(at), name,
-				aarg_imm(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), aarg_imm(0));
+				aarg_imm(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+				aarg_imm(0));
 	} else {
-		op = APROG_CALL(p, 0, SYS_openat, aarg_imm(at), name,
-				aarg_imm(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY),
-				aarg_imm(0600));
+		op = APROG_CALL(
+			p, 0, SYS_openat, aarg_imm(at), name,
+			aarg_imm(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY),
+			aarg_imm(0600));
 	}
 	APROG_CALL(p, 0, SYS_unlinkat, aarg_imm(at), name, aarg_imm(dir ? AT_REMOVEDIR : 0));
 	got = agent_run(a, p, e);
@@ -244,7 +252,8 @@ static int nameless_make(struct restore *r, const char *path, bool dir, int *ret
 }
 
 /* At its old name, beside it, or where there is any room. */
-static int ghost_place(struct restore *r, uint32_t id, const char *name, bool dir, int *ret_fd, struct err *e)
+static int ghost_place(struct restore *r, uint32_t id, const char *name, bool dir, int *ret_fd,
+		       struct err *e)
 {
 	const char *slash = strrchr(name, '/');
 	char path[PATH_MAX];
@@ -254,7 +263,8 @@ static int ghost_place(struct restore *r, uint32_t id, const char *name, bool di
 		return err_set(e, -EINVAL, "file %u has no proper path", id);
 	got = nameless_make(r, name, dir, ret_fd, e);
 	for (unsigned i = 0; got == -EEXIST && i < 100; i++) {
-		snprintf(path, sizeof(path), "%.*s/.deleted-%u-%u", (int)(slash - name), name, id, i);
+		snprintf(path, sizeof(path), "%.*s/.deleted-%u-%u", (int)(slash - name), name, id,
+			 i);
 		got = nameless_make(r, path, dir, ret_fd, e);
 	}
 	if (got == -ENOENT || got == -ENOTDIR) { /* its folder is gone as well */
@@ -264,7 +274,8 @@ static int ghost_place(struct restore *r, uint32_t id, const char *name, bool di
 	return got < 0 ? err_context(e, got, "making the deleted file %s", name) : 0;
 }
 
-static int ghost_fill(struct restore *r, const GhostFileEntry *ge, size_t pos, uint32_t id, int fd, struct err *e)
+static int ghost_fill(struct restore *r, const GhostFileEntry *ge, size_t pos, uint32_t id, int fd,
+		      struct err *e)
 {
 	const struct idmap *map = restore_idmap(r, e);
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
@@ -286,9 +297,11 @@ static int ghost_fill(struct restore *r, const GhostFileEntry *ge, size_t pos, u
 	if (fchown(fd, uid, gid) < 0 || fchmod(fd, ge->mode & 07777) < 0)
 		return err_sys(e, -errno, "owner and mode of deleted file %u", id);
 	if (ge->atim)
-		ts[0] = (struct timespec){ (time_t)ge->atim->tv_sec, (long)ge->atim->tv_usec % 1000000 * 1000 };
+		ts[0] = (struct timespec){ (time_t)ge->atim->tv_sec,
+					   (long)ge->atim->tv_usec % 1000000 * 1000 };
 	if (ge->mtim)
-		ts[1] = (struct timespec){ (time_t)ge->mtim->tv_sec, (long)ge->mtim->tv_usec % 1000000 * 1000 };
+		ts[1] = (struct timespec){ (time_t)ge->mtim->tv_sec,
+					   (long)ge->mtim->tv_usec % 1000000 * 1000 };
 	if (futimens(fd, ts) < 0)
 		return err_sys(e, -errno, "times of deleted file %u", id);
 	return 0;

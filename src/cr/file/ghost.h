@@ -7,8 +7,8 @@ int ghost_check(struct dump *d, struct ofile *f, struct err *e);
 /* Writes the ghost of f (once for each inode) and the remap record of f. */
 int ghost_capture(struct dump *d, struct ofile *f, struct err *e);
 
-/* The engine's descriptor of the ghost that file `id` is an open of; -ENOENT: it is no ghost.  Made on the
- * first call, beside `name` where that is possible; owned by the restore. */
+/* The engine's descriptor of the ghost that file `id` is an open of; -ENOENT: it is no ghost. Made
+ * on the first call, beside `name` where that is possible; owned by the restore. */
 int ghost_open(struct restore *r, uint32_t id, const char *name, struct err *e);
 void ghosts_done(struct restore *r);
 

@@ -1,11 +1,12 @@
 /* inotify - watches on files and folders.
  *
- * State: the watched inodes with masks, under their numbers (wd).  Read: fdinfo has a file handle of each inode;
- * open_by_handle_at on a mount of that device, of which the container has at least one, gives a path, which
- * counts only if it leads there again.  Where a handle leads to an inode without a known name (not in the kernel's
- * cache), the names that the container has open are tried.
- * Back: made and filled by the container's init (limits count per user, and the engine's would be the host's root).
- * Numbers are given out in ascending order and never again, so that a number is reached by adding and removing.
+ * State: the watched inodes with masks, under their numbers (wd). Read: fdinfo has a file handle of
+ * each inode; open_by_handle_at on a mount of that device, of which the container has at least one,
+ * gives a path, which counts only if it leads there again. Where a handle leads to an inode without
+ * a known name (not in the kernel's cache), the names that the container has open are tried.
+ * Back: made and filled by the container's init (limits count per user, and the engine's would be
+ * the host's root). Numbers are given out in ascending order and never again, so that a number is
+ * reached by adding and removing.
  * Refused: inodes without a path; events that wait to be read (nobody can put them back). */
 #include <fcntl.h>
 #include <stdio.h>
@@ -64,7 +65,8 @@ static bool leads(const struct dump *d, const char *path, const struct stat *wan
 	auto_fd int fd = fd_open_in_root(d->root_fd, path, O_PATH | O_NOFOLLOW, 0);
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == want->st_dev && st.st_ino == want->st_ino;
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == want->st_dev &&
+	       st.st_ino == want->st_ino;
 }
 
 static char *path_of(int fd)
@@ -90,7 +92,8 @@ static char *path_open(struct dump *d, const struct stat *st)
 }
 
 /* By way of one mount; *ret_st is filled where the inode was found at all. */
-static char *path_by_mount(struct dump *d, const struct fdinfo_inotify *w, const char *mount, struct stat *ret_st)
+static char *path_by_mount(struct dump *d, const struct fdinfo_inotify *w, const char *mount,
+			   struct stat *ret_st)
 {
 	struct {
 		struct file_handle h;
@@ -122,7 +125,8 @@ static bool mount_line(const char *p, uint64_t sdev, char *mount, size_t len)
 		if (parse_u64_at(&p, 10, &v[i]) < 0 || *p++ != ' ')
 			return false;
 	}
-	if (parse_u64_at(&p, 10, &maj) < 0 || *p++ != ':' || parse_u64_at(&p, 10, &min) < 0 || *p++ != ' ')
+	if (parse_u64_at(&p, 10, &maj) < 0 || *p++ != ':' || parse_u64_at(&p, 10, &min) < 0 ||
+	    *p++ != ' ')
 		return false;
 	if (maj != sdev >> 20 || min != (sdev & 0xfffff))
 		return false;
@@ -181,23 +185,26 @@ static int inotify_check(struct dump *d, struct ofile *f, struct err *e)
 	for (size_t i = 0; r == 0 && i < ws.n; i++) {
 		auto_free char *path = watch_path(d, mi, &ws.list[i]);
 
-		if (!path && ofile_refuse(d, f, "inotify", "watch %d is on inode %llu of device %llu:%llu, which has no "
-					  "path in the container (deleted?)", ws.list[i].wd,
-					  (unsigned long long)ws.list[i].ino,
-					  (unsigned long long)ws.list[i].sdev >> 20,
-					  (unsigned long long)ws.list[i].sdev & 0xfffff) < 0)
+		if (!path &&
+		    ofile_refuse(d, f, "inotify",
+				 "watch %d is on inode %llu of device %llu:%llu, which has no "
+				 "path in the container (deleted?)",
+				 ws.list[i].wd, (unsigned long long)ws.list[i].ino,
+				 (unsigned long long)ws.list[i].sdev >> 20,
+				 (unsigned long long)ws.list[i].sdev & 0xfffff) < 0)
 			r = err_sys(e, -ENOMEM, "refusal");
 	}
 	free(ws.list);
 	/* While tasks run an event is no obstacle yet. */
 	if (r == 0 && !d->check_only && ioctl(f->lfd, FIONREAD, &waiting) == 0 && waiting > 0 &&
-	    ofile_refuse(d, f, "inotify", "events wait to be read, which cannot be carried; try again") < 0)
+	    ofile_refuse(d, f, "inotify",
+			 "events wait to be read, which cannot be carried; try again") < 0)
 		r = err_sys(e, -ENOMEM, "refusal");
 	return r;
 }
 
-static int watches_put(struct dump *d, const struct ofile *f, const struct watches *ws, const char *mi,
-		       InotifyFileEntry *ie, struct err *e)
+static int watches_put(struct dump *d, const struct ofile *f, const struct watches *ws,
+		       const char *mi, InotifyFileEntry *ie, struct err *e)
 {
 	auto_free InotifyWdEntry *wd = calloc(ws->n + 1, sizeof(*wd));
 	auto_free InotifyWdEntry **wp = calloc(ws->n + 1, sizeof(*wp));
@@ -276,14 +283,16 @@ static int inotify_load(struct restore *r, struct rfile *f, struct err *e)
 
 		if (w->wd <= last || w->wd > WD_MAX || !w->f_handle || !w->f_handle->path ||
 		    w->f_handle->path[0] != '/' || strlen(w->f_handle->path) >= PATH_MAX)
-			return err_set(e, -EINVAL, "file %u: watch %u makes no sense", f->id, w->wd);
+			return err_set(e, -EINVAL, "file %u: watch %u makes no sense", f->id,
+				       w->wd);
 		last = w->wd;
 	}
 	return 0;
 }
 
 /* Uses up numbers [from, to). */
-static int numbers_skip(struct agent *a, int number, const char *path, uint32_t from, uint32_t to, struct err *e)
+static int numbers_skip(struct agent *a, int number, const char *path, uint32_t from, uint32_t to,
+			struct err *e)
 {
 	while (from < to) {
 		struct aprog *p = aprog_new();
@@ -297,7 +306,8 @@ static int numbers_skip(struct agent *a, int number, const char *path, uint32_t 
 		for (; from < end; from++) {
 			APROG_CALL(p, 0, SYS_inotify_add_watch, aarg_imm((uint64_t)number), name,
 				   aarg_imm(IN_DELETE_SELF));
-			APROG_CALL(p, 0, SYS_inotify_rm_watch, aarg_imm((uint64_t)number), aarg_imm(from));
+			APROG_CALL(p, 0, SYS_inotify_rm_watch, aarg_imm((uint64_t)number),
+				   aarg_imm(from));
 		}
 		got = agent_run(a, p, e);
 		aprog_free(p);
@@ -307,9 +317,11 @@ static int numbers_skip(struct agent *a, int number, const char *path, uint32_t 
 	return 0;
 }
 
-static int watch_add(struct agent *a, int number, const InotifyWdEntry *w, uint32_t next, struct err *e)
+static int watch_add(struct agent *a, int number, const InotifyWdEntry *w, uint32_t next,
+		     struct err *e)
 {
-	/* IN_IGNORED is what the kernel adds; IN_DONT_FOLLOW: the path is that of the inode itself. */
+	/* IN_IGNORED is what the kernel adds; IN_DONT_FOLLOW: the path is that of the inode
+	 * itself. */
 	uint64_t mask = (w->mask & ~(uint32_t)IN_IGNORED) | IN_DONT_FOLLOW;
 	struct aprog *p;
 	long got;
@@ -321,15 +333,16 @@ static int watch_add(struct agent *a, int number, const InotifyWdEntry *w, uint3
 	p = aprog_new();
 	if (!p)
 		return err_sys(e, -ENOMEM, "watches");
-	APROG_CALL(p, 0, SYS_inotify_add_watch, aarg_imm((uint64_t)number), aprog_str(p, w->f_handle->path),
-		   aarg_imm(mask));
+	APROG_CALL(p, 0, SYS_inotify_add_watch, aarg_imm((uint64_t)number),
+		   aprog_str(p, w->f_handle->path), aarg_imm(mask));
 	r = agent_run(a, p, e);
 	got = r < 0 ? r : aprog_result(p, 0);
 	aprog_free(p);
 	if (r < 0)
 		return err_context(e, r, "watch on %s", w->f_handle->path);
 	if (got != (long)w->wd)
-		return err_set(e, -EIO, "watch on %s became number %ld instead of %u", w->f_handle->path, got, w->wd);
+		return err_set(e, -EIO, "watch on %s became number %ld instead of %u",
+			       w->f_handle->path, got, w->wd);
 	return 0;
 }
 

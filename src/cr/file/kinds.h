@@ -14,5 +14,6 @@ extern const struct file_kind file_kind_pidfd;
 extern const struct file_kind file_kind_ns;
 extern const struct file_kind file_kind_tty;
 extern const struct file_kind file_kind_reg;
-extern const struct file_kind file_kind_unix, file_kind_inet, file_kind_netlink, file_kind_packet; /* room sock */
+extern const struct file_kind file_kind_unix, file_kind_inet, file_kind_netlink,
+	file_kind_packet; /* room sock */
 extern const struct file_kind file_kind_unsupported;

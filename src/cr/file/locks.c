@@ -1,10 +1,10 @@
 /* locks - flock, POSIX and OFD locks.
  *
- * State: who holds which range how.  Read: "lock" lines of fdinfo, collected with the tables; each task sees
- * its own POSIX locks there, and those of an open file description that it has.
+ * State: who holds which range how. Read: "lock" lines of fdinfo, collected with the tables; each
+ * task sees its own POSIX locks there, and those of an open file description that it has.
  * Back, when all tables stand (a POSIX lock goes when its process closes any descriptor of the
- * file): by an agent of the holder, so that the kernel notes the right owner and pid; OFD by the engine's descriptor,
- * whose description is the owner.
+ * file): by an agent of the holder, so that the kernel notes the right owner and pid; OFD by the
+ * engine's descriptor, whose description is the owner.
  * Refused: leases and delegations.  Who waits for a lock repeats its call. */
 #include <fcntl.h>
 #include <sys/file.h>
@@ -23,13 +23,15 @@
 
 static int lease_refuse(struct dump *d, const struct ofile *f, struct err *e)
 {
-	if (ofile_refuse(d, f, "lease", "%s is under a lease or delegation, which cannot be put back", f->link) < 0)
+	if (ofile_refuse(d, f, "lease",
+			 "%s is under a lease or delegation, which cannot be put back",
+			 f->link) < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 0;
 }
 
-/* Part "files" has released its tables when a check comes here, so the lines are looked at once more:
- * called by it while they are there. */
+/* Part "files" has released its tables when a check comes here, so the lines are looked at once
+ * more: called by it while they are there. */
 int locks_check_tables(struct dump *d, struct err *e)
 {
 	struct table *tb = dump_table(d);
@@ -82,7 +84,8 @@ static int lock_sane(struct restore *r, const FileLockEntry *fl, struct err *e)
 	if (!t || t->zombie || !restore_file_at(r, t, fl->fd) || fl->start < 0 || fl->len < 0 ||
 	    (fl->type != F_WRLCK && fl->type != F_RDLCK) ||
 	    (fl->flag != FL_POSIX && fl->flag != FL_FLOCK && fl->flag != FL_OFDLCK))
-		return err_set(e, -EINVAL, "a lock of process %d, fd %d makes no sense", fl->pid, fl->fd);
+		return err_set(e, -EINVAL, "a lock of process %d, fd %d makes no sense", fl->pid,
+			       fl->fd);
 	return 0;
 }
 
@@ -101,7 +104,9 @@ static int lock_take(struct restore *r, const FileLockEntry *fl, struct err *e)
 {
 	struct rtask *t = restore_task(r, fl->pid);
 	struct rfile *f = restore_file_at(r, t, fl->fd);
-	struct flock lk = { .l_type = (short)fl->type, .l_whence = SEEK_SET, .l_start = fl->start,
+	struct flock lk = { .l_type = (short)fl->type,
+			    .l_whence = SEEK_SET,
+			    .l_start = fl->start,
 			    .l_len = fl->len };
 	struct aprog *p;
 	int got;

@@ -1,10 +1,10 @@
 /* memfd - files of memory without a name in any file system.
  *
  * State: name, content, seals, owner, mode; which open files are the same one.
- * Read: told from other files by the device of the kernel's internal shmem mount.  Content as with deleted files
- * (ghost.c), holes left out.
- * Back: memfd_create and writing by the engine, each open file by /proc/self/fd.  Seals last (`placed`): a mapping
- * that was made before F_SEAL_FUTURE_WRITE could not be made after it.
+ * Read: told from other files by the device of the kernel's internal shmem mount. Content as with
+ * deleted files (ghost.c), holes left out.
+ * Back: memfd_create and writing by the engine, each open file by /proc/self/fd. Seals last
+ * (`placed`): a mapping that was made before F_SEAL_FUTURE_WRITE could not be made after it.
  * Refused: content above the limit; memfds of huge pages and secret ones (unsupported.c). */
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,7 +43,8 @@ static int memfd_check(struct dump *d, struct ofile *f, struct err *e)
 	uint64_t bytes = (uint64_t)f->st.st_blocks * 512;
 
 	if (bytes > MEMFD_LIMIT &&
-	    ofile_refuse(d, f, "memfd", "%s holds %llu MiB, which is more than the limit of %llu MiB", f->link,
+	    ofile_refuse(d, f, "memfd",
+			 "%s holds %llu MiB, which is more than the limit of %llu MiB", f->link,
 			 (unsigned long long)(bytes >> 20), MEMFD_LIMIT >> 20) < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 0;
@@ -132,8 +133,8 @@ static int memfd_load(struct restore *r, struct rfile *f, struct err *e)
 	const struct record *rec = me ? image_find(r->image, REC_MEMFD, me->inode_id, NULL) : NULL;
 	const MemfdInodeEntry *in = rec ? (const MemfdInodeEntry *)rec->msg : NULL;
 
-	if (!first || first->kind != f->kind || !in || !in->name || strlen(in->name) > NAME_LEN_MAX ||
-	    in->size > INT64_MAX || me->pos > INT64_MAX)
+	if (!first || first->kind != f->kind || !in || !in->name ||
+	    strlen(in->name) > NAME_LEN_MAX || in->size > INT64_MAX || me->pos > INT64_MAX)
 		return err_set(e, -EINVAL, "file %u: the record of a memfd makes no sense", f->id);
 	return 0;
 }
@@ -168,7 +169,8 @@ static int memfd_make(struct restore *r, struct rfile *first, struct err *e)
 		return got;
 	idmap_uid_out(map, in->uid, &uid);
 	idmap_gid_out(map, in->gid, &gid);
-	if (fchown(m->fd, uid, gid) < 0 || (gf && gf->has_mode && fchmod(m->fd, gf->mode & 07777) < 0))
+	if (fchown(m->fd, uid, gid) < 0 ||
+	    (gf && gf->has_mode && fchmod(m->fd, gf->mode & 07777) < 0))
 		return err_sys(e, -errno, "owner of memfd %s", in->name);
 	return 0;
 }

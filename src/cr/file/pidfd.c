@@ -1,10 +1,12 @@
 /* pidfd - descriptors of processes, and of namespaces.
  *
- * pidfd.  State: which process; read from fdinfo.  Back: late (file.h), when all processes are there.  One of a
- * process that has ended becomes one of a child of the engine that ends at once: its exit status is lost.
+ * pidfd. State: which process; read from fdinfo. Back: late (file.h), when all processes are there.
+ * One of a process that has ended becomes one of a child of the engine that ends at once: its exit
+ * status is lost.
  * Refused: a process outside of the container.
  *
- * Namespace.  State: which kind; only the container's own ones are carried.  Back: /proc/PID/ns of the init. */
+ * Namespace. State: which kind; only the container's own ones are carried. Back: /proc/PID/ns of
+ * the init. */
 #include <fcntl.h>
 #include <linux/nsfs.h>
 #include <sched.h>
@@ -54,7 +56,8 @@ static int pidfd_check(struct dump *d, struct ofile *f, struct err *e)
 {
 	if (target_of(d, f) >= 0)
 		return 0;
-	if (ofile_refuse(d, f, "pidfd", "it refers to a process that does not move with the container") < 0)
+	if (ofile_refuse(d, f, "pidfd",
+			 "it refers to a process that does not move with the container") < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 0;
 }
@@ -156,9 +159,9 @@ static const struct {
 	const char *link, *file;
 	unsigned type;
 } spaces[] = {
-	{ "mnt:[", "mnt", CLONE_NEWNS },       { "net:[", "net", CLONE_NEWNET },
-	{ "uts:[", "uts", CLONE_NEWUTS },      { "ipc:[", "ipc", CLONE_NEWIPC },
-	{ "pid:[", "pid", CLONE_NEWPID },      { "user:[", "user", CLONE_NEWUSER },
+	{ "mnt:[", "mnt", CLONE_NEWNS },	   { "net:[", "net", CLONE_NEWNET },
+	{ "uts:[", "uts", CLONE_NEWUTS },	   { "ipc:[", "ipc", CLONE_NEWIPC },
+	{ "pid:[", "pid", CLONE_NEWPID },	   { "user:[", "user", CLONE_NEWUSER },
 	{ "cgroup:[", "cgroup", CLONE_NEWCGROUP }, { "time:[", "time", 0x80 },
 };
 

@@ -2,12 +2,13 @@
  *
  * State: which open files are ends of the same pipe, its size, the bytes in it, the inode's owner
  * (a container's root reopens /dev/stdout, which is a pipe).
- * Read: tee into a pipe of our own, which takes nothing away; packets (O_DIRECT) come out one by one.
- * Back: the engine makes the pipe, writes the bytes, hands out the ends; further open files of an end are
- * reopened by /proc/self/fd.  An end that nobody in the container holds is closed with the engine's
- * last descriptor, so that end-of-file and EPIPE are as they were.
- * Refused: a pipe whose other end is outside of the container.  Not covered: bytes that nobody can read (no
- * reader is left). */
+ * Read: tee into a pipe of our own, which takes nothing away; packets (O_DIRECT) come out one by
+ * one.
+ * Back: the engine makes the pipe, writes the bytes, hands out the ends; further open files of an
+ * end are reopened by /proc/self/fd. An end that nobody in the container holds is closed with the
+ * engine's last descriptor, so that end-of-file and EPIPE are as they were.
+ * Refused: a pipe whose other end is outside of the container. Not covered: bytes that nobody can
+ * read (no reader is left). */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -60,7 +61,8 @@ static struct ends ends_of(struct dump *d, const struct ofile *f)
 {
 	struct ends x = { .id = f->id };
 
-	for (const struct ofile *o = NULL; (o = dump_inode_next(d, f->st.st_dev, f->st.st_ino, o));) {
+	for (const struct ofile *o = NULL;
+	     (o = dump_inode_next(d, f->st.st_dev, f->st.st_ino, o));) {
 		if (o->flags & O_PATH)
 			continue;
 		x.packets = x.packets || (o->flags & O_DIRECT);
@@ -95,7 +97,8 @@ static int pipe_check(struct dump *d, struct ofile *f, struct err *e)
 	/* The other end may be on its way through a unix socket. */
 	if (who && sock_in_flight(d))
 		who = NULL;
-	if (who && ofile_refuse(d, f, "pipe", "somebody outside of the container %s %s", who, f->link) < 0)
+	if (who &&
+	    ofile_refuse(d, f, "pipe", "somebody outside of the container %s %s", who, f->link) < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 0;
 }
@@ -105,9 +108,11 @@ static int fifo_check(struct dump *d, struct ofile *f, struct err *e)
 	auto_fd int fd = fd_open_in_root(d->root_fd, f->link, O_PATH | O_NOFOLLOW, 0);
 	struct stat st;
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->st.st_dev && st.st_ino == f->st.st_ino)
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->st.st_dev &&
+	    st.st_ino == f->st.st_ino)
 		return 0;
-	if (ofile_refuse(d, f, "fifo", "%s does not lead to it inside the container (deleted, or outside)",
+	if (ofile_refuse(d, f, "fifo",
+			 "%s does not lead to it inside the container (deleted, or outside)",
 			 f->link) < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 0;
@@ -147,7 +152,8 @@ static int bytes_put(struct dump *d, uint32_t id, int fd, bool packets, size_t w
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return err_set(e, -EIO, "%zu bytes in a pipe, but only %zu could be read", want, have);
+			return err_set(e, -EIO, "%zu bytes in a pipe, but only %zu could be read",
+				       want, have);
 		have += (size_t)n;
 		if (!packets && have < want)
 			continue;
@@ -161,8 +167,8 @@ static int bytes_put(struct dump *d, uint32_t id, int fd, bool packets, size_t w
 	return 0;
 }
 
-static int content_write(struct dump *d, const struct ends *x, enum rec_kind kind, const struct ofile *f,
-			 struct err *e)
+static int content_write(struct dump *d, const struct ends *x, enum rec_kind kind,
+			 const struct ofile *f, struct err *e)
 {
 	PipeDataEntry pd = PIPE_DATA_ENTRY__INIT;
 	int size = fcntl(f->lfd, F_GETPIPE_SZ), bytes = 0, p[2], r;
@@ -282,12 +288,14 @@ static int pipe_load(struct restore *r, struct rfile *f, struct err *e)
 	bool anon = f->kind == &file_kind_pipe;
 	const struct rfile *first;
 
-	if (anon ? !f->fe->pipe : !f->fe->fifo || !f->fe->reg || f->fe->reg->name[0] != '/' ||
-					  strlen(f->fe->reg->name) >= PATH_MAX)
+	if (anon ? !f->fe->pipe
+		 : !f->fe->fifo || !f->fe->reg || f->fe->reg->name[0] != '/' ||
+			    strlen(f->fe->reg->name) >= PATH_MAX)
 		return err_set(e, -EINVAL, "file %u: not the record of a %s", f->id, f->kind->name);
 	first = restore_file(r, pipe_id_of(f));
 	if (!first || first->kind != f->kind || first->id > f->id)
-		return err_set(e, -EINVAL, "file %u: %s %u is not there", f->id, f->kind->name, pipe_id_of(f));
+		return err_set(e, -EINVAL, "file %u: %s %u is not there", f->id, f->kind->name,
+			       pipe_id_of(f));
 	return 0;
 }
 
@@ -314,7 +322,8 @@ static int content_restore(struct restore *r, const struct rfile *f, int wr, str
 			break;
 		n = write(wr, b->data.data, b->data.len);
 		if (n < 0 || (size_t)n != b->data.len)
-			return err_sys(e, n < 0 ? -errno : -EMSGSIZE, "content of %s %u", f->kind->name, f->id);
+			return err_sys(e, n < 0 ? -errno : -EMSGSIZE, "content of %s %u",
+				       f->kind->name, f->id);
 	}
 	return 0;
 }
@@ -324,8 +333,8 @@ static bool is_packets(struct restore *r, uint32_t id)
 	for (size_t i = 0; i < r->n_files; i++) {
 		const struct rfile *f = r->files[i];
 
-		if ((f->kind == &file_kind_pipe || f->kind == &file_kind_fifo) && pipe_id_of(f) == id &&
-		    (flags_of(f) & O_DIRECT))
+		if ((f->kind == &file_kind_pipe || f->kind == &file_kind_fifo) &&
+		    pipe_id_of(f) == id && (flags_of(f) & O_DIRECT))
 			return true;
 	}
 	return false;
@@ -360,7 +369,8 @@ static int pipe_make(struct restore *r, struct rfile *f, struct err *e)
 }
 
 /* The pipe of f, made if this is the first open file of it; NULL: *e. */
-static struct rpipe *pipe_of(struct restore *r, struct rfile *f, int (*make)(struct restore *, struct rfile *, struct err *),
+static struct rpipe *pipe_of(struct restore *r, struct rfile *f,
+			     int (*make)(struct restore *, struct rfile *, struct err *),
 			     struct err *e)
 {
 	struct rfile *first = restore_file(r, pipe_id_of(f));

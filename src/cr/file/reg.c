@@ -2,16 +2,17 @@
  *
  * State: path, flags, position.  Read: readlink of /proc/PID/fd gives the path from the root of the
  * container's mount namespace (the walk up ends there); it counts only if it leads to the same
- * inode again.  Back: opened by O_PATH in the container's root, type and size compared, reopened with
- * the flags.  Special cases:
+ * inode again. Back: opened by O_PATH in the container's root, type and size compared, reopened
+ * with the flags.  Special cases:
  * - no name any more: ghost.c;
- * - a memory device (null, zero ...) of the host, inherited by the first process: the container's own
- *   device of that name and number takes its place;
+ * - a memory device (null, zero ...) of the host, inherited by the first process: the container's
+ * own device of that name and number takes its place;
  * - proc, sysfs, cgroup: the kernel remembers who opened them, so the container's init does; below
  *   /proc/PID only when the processes are there (late, see file.h).
- * Not covered, refused here: paths that lead elsewhere (outside of the container, covered by a mount, one name of
- * several deleted), kmsg and other devices.  A folder that was being listed continues at the
- * recorded position, which another file system may understand differently, except at its end. */
+ * Not covered, refused here: paths that lead elsewhere (outside of the container, covered by a
+ * mount, one name of several deleted), kmsg and other devices. A folder that was being listed
+ * continues at the recorded position, which another file system may understand differently,
+ * except at its end. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -34,7 +35,7 @@ static const struct {
 	unsigned major, minor;
 	const char *name;
 } devices[] = {
-	{ 1, 3, "/dev/null" }, { 1, 5, "/dev/zero" },   { 1, 7, "/dev/full" },
+	{ 1, 3, "/dev/null" },	 { 1, 5, "/dev/zero" },	   { 1, 7, "/dev/full" },
 	{ 1, 8, "/dev/random" }, { 1, 9, "/dev/urandom" },
 };
 
@@ -63,7 +64,8 @@ static bool path_leads(const struct dump *d, const struct ofile *f, const char *
 	auto_fd int fd = fd_open_in_root(d->root_fd, path, O_PATH | O_NOFOLLOW, 0);
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->st.st_dev && st.st_ino == f->st.st_ino;
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->st.st_dev &&
+	       st.st_ino == f->st.st_ino;
 }
 
 /* proc, sysfs, cgroup and the like: files that are made of the kernel's own state. */
@@ -92,7 +94,8 @@ static pid_t path_pid(const char *path)
 	const char *p = path + 6;
 	uint64_t v;
 
-	if (!str_starts(path, "/proc/") || parse_u64_at(&p, 10, &v) < 0 || (*p && *p != '/') || v > INT32_MAX)
+	if (!str_starts(path, "/proc/") || parse_u64_at(&p, 10, &v) < 0 || (*p && *p != '/') ||
+	    v > INT32_MAX)
 		return 0;
 	return (pid_t)v;
 }
@@ -109,7 +112,8 @@ static bool is_ghost(const struct ofile *f)
 static char *sibling_find(const struct dump *d, const struct ofile *f)
 {
 	const char *slash = strrchr(f->link, '/');
-	auto_free char *dir = slash ? strndup(f->link, slash == f->link ? 1 : (size_t)(slash - f->link)) : NULL;
+	auto_free char *dir =
+		slash ? strndup(f->link, slash == f->link ? 1 : (size_t)(slash - f->link)) : NULL;
 	int fd = dir ? fd_open_in_root(d->root_fd, dir, O_RDONLY | O_DIRECTORY, 0) : -1;
 	DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *de;
@@ -146,7 +150,8 @@ static enum how reg_how(const struct dump *d, const struct ofile *f, char **ret_
 	} else if (is_ghost(f)) {
 		how = HOW_GHOST;
 		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
-	} else if (S_ISREG(f->st.st_mode) && str_ends(f->link, DELETED) && (*ret_path = sibling_find(d, f))) {
+	} else if (S_ISREG(f->st.st_mode) && str_ends(f->link, DELETED) &&
+		   (*ret_path = sibling_find(d, f))) {
 		how = HOW_PATH;
 	}
 	return how;
@@ -159,20 +164,26 @@ static int reg_check(struct dump *d, struct ofile *f, struct err *e)
 	int r = 0;
 
 	if (how == HOW_GHOST && is_kernel_fs(f))
-		r = ofile_refuse(d, f, "file of proc or cgroup", "%s: what it belonged to is gone", f->link);
+		r = ofile_refuse(d, f, "file of proc or cgroup", "%s: what it belonged to is gone",
+				 f->link);
 	else if (how == HOW_GHOST)
 		return ghost_check(d, f, e) < 0 ? -ENOMEM : 0;
 	else if (how == HOW_PATH && path_pid(f->link) && is_kernel_fs(f) &&
 		 !dump_task_by_nspid(d, path_pid(f->link)))
-		r = ofile_refuse(d, f, "file of proc", "%s belongs to a process that does not move", f->link);
+		r = ofile_refuse(d, f, "file of proc", "%s belongs to a process that does not move",
+				 f->link);
 	else if (how == HOW_NOT && str_ends(f->link, DELETED) && f->st.st_nlink)
 		r = ofile_refuse(d, f, "deleted file",
-				 "%s: this name is gone, but the file has %llu others, which are searched for in "
-				 "its folder only", f->link, (unsigned long long)f->st.st_nlink);
+				 "%s: this name is gone, but the file has %llu others, which are "
+				 "searched for in "
+				 "its folder only",
+				 f->link, (unsigned long long)f->st.st_nlink);
 	else if (how == HOW_NOT)
-		r = ofile_refuse(d, f, "file",
-				 "%s does not lead to the open file inside the container (it is outside of "
-				 "it, or covered by a mount)", f->link);
+		r = ofile_refuse(
+			d, f, "file",
+			"%s does not lead to the open file inside the container (it is outside of "
+			"it, or covered by a mount)",
+			f->link);
 	return r < 0 ? err_sys(e, r, "refusal") : 0;
 }
 
@@ -257,7 +268,8 @@ static int reg_load(struct restore *r, struct rfile *f, struct err *e)
 	if (!re || !re->name || re->name[0] != '/' || !re->has_mode || strlen(re->name) >= PATH_MAX)
 		return err_set(e, -EINVAL, "file %u: the record of a path makes no sense", f->id);
 	if (!(re->flags & O_PATH) && !S_ISREG(re->mode) && !S_ISDIR(re->mode) && !S_ISCHR(re->mode))
-		return err_set(e, -EINVAL, "file %u: %s is of type %o", f->id, re->name, re->mode & S_IFMT);
+		return err_set(e, -EINVAL, "file %u: %s is of type %o", f->id, re->name,
+			       re->mode & S_IFMT);
 	if (re->pos > INT64_MAX)
 		return err_set(e, -EINVAL, "file %u: position of %s", f->id, re->name);
 	return 0;
@@ -281,8 +293,8 @@ static int reg_compare(const RegFileEntry *re, const GwFile *gf, int fd, struct 
 
 static unsigned open_flags(const RegFileEntry *re)
 {
-	const unsigned keep = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_SYNC | O_DSYNC |
-			      O_DIRECTORY;
+	const unsigned keep = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_SYNC |
+			      O_DSYNC | O_DIRECTORY;
 
 	if (re->flags & O_PATH)
 		return re->flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW);
@@ -296,8 +308,9 @@ static int reg_open(struct restore *r, const struct rfile *f, const GwFile *gf, 
 	auto_fd int path = -1;
 	int got;
 
-	path = fd_open_in_root(r->root_fd, re->name,
-			       (re->flags & O_PATH) ? (int)open_flags(re) | O_NOFOLLOW : O_PATH | O_NOFOLLOW, 0);
+	path = fd_open_in_root(
+		r->root_fd, re->name,
+		(re->flags & O_PATH) ? (int)open_flags(re) | O_NOFOLLOW : O_PATH | O_NOFOLLOW, 0);
 	if (path < 0)
 		return err_sys(e, path, "%s", re->name);
 	got = reg_compare(re, gf, path, e);

@@ -2,9 +2,9 @@
  *
  * State: numbers, FD_CLOEXEC, and which numbers of which tasks share an open file description.
  * Read: /proc/PID/fd for the numbers, pidfd_getfd for a descriptor of our own of each description,
- * fdinfo for flags (O_CLOEXEC in it belongs to the number), position and locks.  Two descriptors are the same
- * description if kcmp of our own two says so; descriptions are kept in buckets by device and inode,
- * ordered within by kcmp, so that 10,000 of them cost a few comparisons each.
+ * fdinfo for flags (O_CLOEXEC in it belongs to the number), position and locks. Two descriptors are
+ * the same description if kcmp of our own two says so; descriptions are kept in buckets by device
+ * and inode, ordered within by kcmp, so that 10,000 of them cost a few comparisons each.
  * Back: table_restore.c.  Not covered: tables shared by processes (refused by the task tree). */
 #include <dirent.h>
 #include <fcntl.h>
@@ -86,7 +86,8 @@ static uint64_t more_of(const char *info)
 static struct ofile *anon_next(struct dump *d, const struct table *tb, const struct ofile *prev)
 {
 	for (size_t i = prev ? prev->id : 0; i < d->n_ofiles; i++) /* ids count from 1 */
-		if (d->ofiles[i]->st.st_dev == tb->anon_dev && d->ofiles[i]->st.st_ino == tb->anon_ino)
+		if (d->ofiles[i]->st.st_dev == tb->anon_dev &&
+		    d->ofiles[i]->st.st_ino == tb->anon_ino)
 			return d->ofiles[i];
 	return NULL;
 }
@@ -117,7 +118,8 @@ static int bucket_find(const struct table_bucket *b, int fd, size_t *ret_at, boo
 	*ret_found = false;
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		long c = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (long)fd, (long)b->list[mid]->lfd);
+		long c = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (long)fd,
+				 (long)b->list[mid]->lfd);
 
 		if (c < 0)
 			return -errno;
@@ -164,7 +166,8 @@ static int ofile_parse(struct ofile *f, struct err *e)
 {
 	uint64_t flags, mnt = 0;
 
-	if (fdinfo_u64(f->fdinfo, "flags", 8, &flags) < 0 || fdinfo_i64(f->fdinfo, "pos", &f->pos) < 0)
+	if (fdinfo_u64(f->fdinfo, "flags", 8, &flags) < 0 ||
+	    fdinfo_i64(f->fdinfo, "pos", &f->pos) < 0)
 		return err_set(e, -EPROTO, "fdinfo of %s has no flags or position", f->link);
 	if (fdinfo_u64(f->fdinfo, "mnt_id", 10, &mnt) < 0)
 		mnt = 0;
@@ -182,7 +185,8 @@ static const struct file_kind *kind_of(const struct ofile *f)
 }
 
 /* Adds f to the dump and to its bucket; on failure f stays the caller's. */
-static int ofile_add(struct dump *d, struct table_bucket *b, size_t at, struct ofile *f, struct err *e)
+static int ofile_add(struct dump *d, struct table_bucket *b, size_t at, struct ofile *f,
+		     struct err *e)
 {
 	f->kind = kind_of(f);
 	if (!f->kind)
@@ -204,7 +208,8 @@ static int ofile_add(struct dump *d, struct table_bucket *b, size_t at, struct o
 }
 
 /* All locks of an fdinfo belong to this task and number (POSIX) or to the description. */
-static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of, const char *info, struct err *e)
+static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of, const char *info,
+		      struct err *e)
 {
 	const char *line = NULL;
 
@@ -213,7 +218,8 @@ static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of
 		bool known = false;
 
 		if (fdinfo_lock(line, &l.lock) < 0)
-			return err_set(e, -EPROTO, "process %d, fd %d: a lock that cannot be read", t->nspid, fd);
+			return err_set(e, -EPROTO, "process %d, fd %d: a lock that cannot be read",
+				       t->nspid, fd);
 		for (size_t i = tb->n_locks; i-- > 0 && !known;) {
 			const struct table_lock *o = &tb->locks[i];
 
@@ -230,7 +236,8 @@ static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of
 }
 
 /* 0; 1: the number is not there any more (only while tasks run). */
-static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, int fd, struct err *e)
+static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, int fd,
+		      struct err *e)
 {
 	struct task *t = tt->task;
 	auto_free char *info = NULL;
@@ -396,7 +403,8 @@ int dump_table_collect(struct dump *d, struct err *e)
 
 /* ---- files that are in no table ---- */
 
-static int foreign_new(struct task *holder, int lfd, const struct stat *st, struct ofile **ret, struct err *e)
+static int foreign_new(struct task *holder, int lfd, const struct stat *st, struct ofile **ret,
+		       struct err *e)
 {
 	struct ofile *f = calloc(1, sizeof(*f));
 	auto_fd int self = -1;
@@ -433,7 +441,8 @@ fail:
 }
 
 /* The ofile of a path that we opened ourselves before, with the same way of access. */
-static struct ofile *path_find(const struct table_bucket *b, const struct stat *st, unsigned flags, int mnt_id)
+static struct ofile *path_find(const struct table_bucket *b, const struct stat *st, unsigned flags,
+			       int mnt_id)
 {
 	for (size_t i = 0; i < b->n; i++) {
 		struct ofile *f = b->list[i];
@@ -447,8 +456,8 @@ static struct ofile *path_find(const struct table_bucket *b, const struct stat *
 
 static int capture_from(struct dump *d, struct table *tb, struct err *e);
 
-static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_path, struct ofile **ret,
-		       struct err *e)
+static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_path,
+		       struct ofile **ret, struct err *e)
 {
 	auto_fd int lfd = lfd_;
 	struct table *tb;
@@ -499,12 +508,14 @@ int dump_ofile_of(struct dump *d, struct task *holder, int lfd, struct ofile **r
 	return foreign_add(d, holder, lfd, false, ret, e);
 }
 
-int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofile **ret, struct err *e)
+int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofile **ret,
+		       struct err *e)
 {
 	return foreign_add(d, holder, lfd, true, ret, e);
 }
 
-int dump_fds_each(struct dump *d, int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
+int dump_fds_each(struct dump *d,
+		  int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
 		  void *arg)
 {
 	struct table *tb = dump_table(d);
@@ -552,14 +563,16 @@ static int files_check(struct dump *d, struct err *e)
 	return r == 0 ? locks_check_tables(d, e) : r;
 }
 
-/* Captures what has not been captured; a capture may add files (descriptors in flight), which follow. */
+/* Captures what has not been captured; a capture may add files (descriptors in flight), which
+ * follow. */
 static int capture_from(struct dump *d, struct table *tb, struct err *e)
 {
 	int r = 0;
 
 	tb->in_loop = true;
 	while (r >= 0 && tb->n_captured < d->n_ofiles) {
-		/* Kinds that may add files go ahead, at the beginning and whenever more have come. */
+		/* Kinds that may add files go ahead, at the beginning and whenever more have
+		 * come. */
 		bool first = tb->n_first < d->n_ofiles;
 		struct ofile *f = d->ofiles[first ? tb->n_first++ : tb->n_captured++];
 		size_t before = d->refusals.n;
@@ -573,8 +586,8 @@ static int capture_from(struct dump *d, struct table *tb, struct err *e)
 		if (r >= 0)
 			r = f->kind->capture(d, f, e);
 		if (r < 0)
-			err_context(e, r, "process %d, fd %d (%s)", f->task ? f->task->nspid : 0, f->fd,
-				    f->kind->name);
+			err_context(e, r, "process %d, fd %d (%s)", f->task ? f->task->nspid : 0,
+				    f->fd, f->kind->name);
 	}
 	tb->in_loop = false;
 	return r < 0 ? r : 0;

@@ -70,9 +70,9 @@ struct rtable {
 	struct rtable_task *tasks; /* one for each of r->tasks, same order */
 	struct idmap idmap;
 	bool have_idmap;
-	bool *late; /* by index in r->files */
-	void *ghosts; /* ghost.c's */
-	void *ttys;   /* tty.c's */
+	bool *late;	/* by index in r->files */
+	void *ghosts;	/* ghost.c's */
+	void *ttys;	/* tty.c's */
 	bool finishing; /* phase `finish`: all tasks exist */
 };
 struct rtable *restore_table(struct restore *r);

@@ -1,9 +1,10 @@
 /* table_restore - the descriptor tables of all tasks at a restore.
  *
- * Each task begins with a copy of its parent's table.  Everything in it but the agent's channel is closed, then
- * the files go to their numbers (SCM_RIGHTS and dup2 by the agent).  RLIMIT_NOFILE is in the way of numbers
- * above it: the soft limit is raised before, and set as recorded later by the part that owns limits.
- * Numbers of late files (file.h) are kept occupied by a file of no meaning until `finish`. */
+ * Each task begins with a copy of its parent's table. Everything in it but the agent's channel is
+ * closed, then the files go to their numbers (SCM_RIGHTS and dup2 by the agent). RLIMIT_NOFILE is
+ * in the way of numbers above it: the soft limit is raised before, and set as recorded later by the
+ * part that owns limits. Numbers of late files (file.h) are kept occupied by a file of no
+ * meaning until `finish`. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +44,8 @@ static struct rtable_task *table_of(struct restore *r, const struct rtask *t)
 	return NULL;
 }
 
-int restore_fds_each(struct restore *r, const struct rfile *f, int (*fn)(void *arg, struct rtask *t, int fd),
-		     void *arg)
+int restore_fds_each(struct restore *r, const struct rfile *f,
+		     int (*fn)(void *arg, struct rtask *t, int fd), void *arg)
 {
 	struct rtable *rt = restore_table(r);
 	int got = 0;
@@ -106,7 +107,8 @@ static int kinds_find(struct restore *r, struct err *e)
 		f->number = -1;
 		f->kind = kind_for(f->fe);
 		if (!f->kind)
-			return err_set(e, -EOPNOTSUPP, "file %u is of kind %u, which is unknown here", f->id,
+			return err_set(e, -EOPNOTSUPP,
+				       "file %u is of kind %u, which is unknown here", f->id,
 				       (unsigned)f->fe->type);
 	}
 	return 0;
@@ -130,7 +132,8 @@ static int table_read(struct restore *r, struct rtable_task *tt, struct err *e)
 		struct rfile *f = restore_file(r, fe->id);
 
 		if (!f || fe->fd > FD_NUMBER_MAX)
-			return err_set(e, -EINVAL, "process %d: descriptor %u of file %u makes no sense",
+			return err_set(e, -EINVAL,
+				       "process %d: descriptor %u of file %u makes no sense",
 				       t->nspid, fe->fd, fe->id);
 		if (array_grow(tt->fds, tt->n, tt->cap) < 0)
 			return err_sys(e, -ENOMEM, "table of descriptors");
@@ -144,7 +147,8 @@ static int table_read(struct restore *r, struct rtable_task *tt, struct err *e)
 		qsort(tt->fds, tt->n, sizeof(*tt->fds), rtable_fd_compare);
 	for (size_t i = 1; i < tt->n; i++)
 		if (tt->fds[i].fd == tt->fds[i - 1].fd)
-			return err_set(e, -EINVAL, "process %d: descriptor %d stands twice in the records",
+			return err_set(e, -EINVAL,
+				       "process %d: descriptor %d stands twice in the records",
 				       t->nspid, tt->fds[i].fd);
 	return 0;
 }
@@ -185,7 +189,8 @@ int files_load(struct restore *r, struct err *e)
 static int file_failed(const struct rfile *f, int code, struct err *e)
 {
 	if (f->task)
-		return err_context(e, code, "process %d, fd %d (%s)", f->task->nspid, f->number, f->kind->name);
+		return err_context(e, code, "process %d, fd %d (%s)", f->task->nspid, f->number,
+				   f->kind->name);
 	return err_context(e, code, "file %u (%s)", f->id, f->kind->name);
 }
 
@@ -207,7 +212,8 @@ static int build_pass(struct restore *r, bool late, size_t *ret_left, struct err
 			if (got < 0)
 				return file_failed(f, got, e);
 			if (got == 0 && f->fd < 0)
-				return err_set(e, -EIO, "file %u (%s) was not made", f->id, f->kind->name);
+				return err_set(e, -EIO, "file %u (%s) was not made", f->id,
+					       f->kind->name);
 			left += got != 0;
 			made += got == 0;
 		}
@@ -290,7 +296,8 @@ static int limit_raise(struct rtask *t, int highest, struct err *e)
 		r = agent_run(t->agent, p, e);
 		aprog_free(p);
 		if (r < 0)
-			return err_context(e, r, "process %d needs descriptor %d", t->nspid, highest);
+			return err_context(e, r, "process %d needs descriptor %d", t->nspid,
+					   highest);
 	}
 	return 0;
 }
@@ -338,7 +345,8 @@ int files_task_filled(struct restore *r, struct rtask *t, struct err *e)
 			if (filler < 0)
 				return err_sys(e, -errno, "a file to keep numbers occupied");
 		}
-		pl[i] = (struct fd_place){ fd < 0 ? filler : fd, tt->fds[i].fd, tt->fds[i].cloexec };
+		pl[i] = (struct fd_place){ fd < 0 ? filler : fd, tt->fds[i].fd,
+					   tt->fds[i].cloexec };
 	}
 	got = agent_place_fds(t->agent, pl, tt->n, e);
 	return got < 0 ? err_context(e, got, "descriptors of process %d", t->nspid) : 0;
@@ -399,7 +407,8 @@ int files_finish(struct restore *r, struct err *e)
 	if (got == 0 && left) {
 		for (size_t i = 0; i < r->n_files; i++)
 			if (r->files[i]->fd < 0)
-				return err_set(e, -EDEADLK, "file %u (%s) and %zu others wait for each other",
+				return err_set(e, -EDEADLK,
+					       "file %u (%s) and %zu others wait for each other",
 					       r->files[i]->id, r->files[i]->kind->name, left - 1);
 	}
 	if (got == 0 && any)

@@ -1,12 +1,13 @@
 /* timerfd - timers that are read as files.
  *
  * State: clock, expirations not yet read, time left, interval, flags of settime.
- * Read: timerfd_gettime of our descriptor (it also folds what a periodic timer has missed into the count, which
- * changes nothing for its reader), then fdinfo.
- * Back: made by the engine, counted by TFD_IOC_SET_TICKS, set late (`placed`).  A relative timer goes on with the
- * time it had left; an absolute one is set to the same instant of the container's clock, by a task of the
- * container, whose time namespace the kernel then applies.
- * Not covered: whether the clock was changed since (TFD_TIMER_CANCEL_ON_SET, ECANCELED not yet read). */
+ * Read: timerfd_gettime of our descriptor (it also folds what a periodic timer has missed into the
+ * count, which changes nothing for its reader), then fdinfo.
+ * Back: made by the engine, counted by TFD_IOC_SET_TICKS, set late (`placed`). A relative timer
+ * goes on with the time it had left; an absolute one is set to the same instant of the container's
+ * clock, by a task of the container, whose time namespace the kernel then applies.
+ * Not covered: whether the clock was changed since (TFD_TIMER_CANCEL_ON_SET, ECANCELED not yet
+ * read). */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -70,7 +71,8 @@ static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *
 	if (clock_gettime((clockid_t)te->clockid, &now) < 0)
 		return err_sys(e, -errno, "clock %u", te->clockid);
 	gf.has_expiry_ns = 1;
-	gf.expiry_ns = now.tv_sec * SEC + now.tv_nsec + clock_offset(d->tasks[0]->proc_fd, "timens_offsets", te->clockid) -
+	gf.expiry_ns = now.tv_sec * SEC + now.tv_nsec +
+		       clock_offset(d->tasks[0]->proc_fd, "timens_offsets", te->clockid) -
 		       clock_offset(AT_FDCWD, "/proc/self/timens_offsets", te->clockid) +
 		       (int64_t)te->vsec * SEC + (int64_t)te->vnsec;
 	return sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
@@ -91,7 +93,8 @@ static int timerfd_capture(struct dump *d, struct ofile *f, struct err *e)
 		return err_sys(e, -errno, "timerfd_gettime");
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", f->lfd);
 	r = fd_read_file_at(AT_FDCWD, path, 65536, &info, NULL);
-	if (r < 0 || fdinfo_u64(info, "clockid", 10, &clock) < 0 || fdinfo_u64(info, "ticks", 10, &te.ticks) < 0 ||
+	if (r < 0 || fdinfo_u64(info, "clockid", 10, &clock) < 0 ||
+	    fdinfo_u64(info, "ticks", 10, &te.ticks) < 0 ||
 	    fdinfo_u64(info, "settime flags", 8, &flags) < 0)
 		return err_set(e, -EPROTO, "fdinfo of a timerfd");
 	r = fown_read(d, f, &own, e);
@@ -115,9 +118,10 @@ static int timerfd_load(struct restore *r, struct rfile *f, struct err *e)
 {
 	const TimerfdEntry *te = f->fe->tfd;
 
-	if (!te || te->vnsec >= (uint64_t)SEC || te->insec >= (uint64_t)SEC || te->vsec > INT64_MAX ||
-	    te->isec > INT64_MAX)
-		return err_set(e, -EINVAL, "file %u: the record of a timerfd makes no sense", f->id);
+	if (!te || te->vnsec >= (uint64_t)SEC || te->insec >= (uint64_t)SEC ||
+	    te->vsec > INT64_MAX || te->isec > INT64_MAX)
+		return err_set(e, -EINVAL, "file %u: the record of a timerfd makes no sense",
+			       f->id);
 	return 0;
 }
 
@@ -136,8 +140,8 @@ static int timerfd_build(struct restore *r, struct rfile *f, struct err *e)
 }
 
 /* Absolute: by a task of the container. */
-static int set_inside(struct restore *r, const struct rfile *f, const struct itimerspec *its, int flags,
-		      struct err *e)
+static int set_inside(struct restore *r, const struct rfile *f, const struct itimerspec *its,
+		      int flags, struct err *e)
 {
 	struct rtask *t = f->task ? f->task : r->tasks[0];
 	struct aprog *p;
@@ -175,7 +179,8 @@ static int timerfd_placed(struct restore *r, struct rfile *f, struct err *e)
 		if (got < 0)
 			return got;
 	} else if ((te->vsec || te->vnsec) &&
-		   timerfd_settime(f->fd, flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET), &its, NULL) < 0) {
+		   timerfd_settime(f->fd, flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET),
+				   &its, NULL) < 0) {
 		return err_sys(e, -errno, "timerfd_settime");
 	}
 	if (te->ticks && ioctl(f->fd, TFD_IOC_SET_TICKS, &te->ticks) < 0)

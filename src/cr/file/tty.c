@@ -1,13 +1,15 @@
 /* tty - pseudo terminals.
  *
- * State of a pair: its number in the container's devpts, termios, window size, lock, packet and exclusive mode,
- * owner of the node, the session whose terminal it is and the group in its foreground.
- * Read: by ioctls on the master (TIOCGSID works there for everybody).  TIOCGDEV tells which pair a slave or
- * /dev/tty belongs to.
- * Back: masters are opened by the container's init (devpts makes the node's owner from who opens) until the number is
- * reached; slaves by path.  A session leader takes its terminal right after its setsid(), because only children
- * forked later inherit it (`tty_session_begun`, called by the tree's growth).  Groups, modes and lock in `placed`.
- * A slave whose master is closed (everything says EIO) becomes a slave of a new pair whose master is closed.
+ * State of a pair: its number in the container's devpts, termios, window size, lock, packet and
+ * exclusive mode, owner of the node, the session whose terminal it is and the group in its
+ * foreground.
+ * Read: by ioctls on the master (TIOCGSID works there for everybody). TIOCGDEV tells which pair a
+ * slave or /dev/tty belongs to.
+ * Back: masters are opened by the container's init (devpts makes the node's owner from who opens)
+ * until the number is reached; slaves by path. A session leader takes its terminal right after its
+ * setsid(), because only children forked later inherit it (`tty_session_begun`, called by the
+ * tree's growth). Groups, modes and lock in `placed`. A slave whose master is closed (everything
+ * says EIO) becomes a slave of a new pair whose master is closed.
  * Refused: terminals of outside (an exec's), consoles.
  * Bytes on their way between the two ends travel too (tty_data.c).
  * Not covered: a process that gave its session's terminal up (TIOCNOTTY). */
@@ -30,7 +32,8 @@
 #include "cr/file/tty_data.h"
 
 #define INDEX_MAX 4096
-#define INPUT 0x20000000u /* in the id of a tty_data_entry: bytes for the slave; else for the master */
+/* In the id of a tty_data_entry: bytes for the slave; else for the master. */
+#define INPUT 0x20000000u
 #define HUNG 0x40000000u /* info ids of pairs without a master, beside the index */
 
 #define PTS_MAJOR 136
@@ -52,13 +55,14 @@ static int index_of(dev_t rdev)
 
 	if (maj < PTS_MAJOR || maj >= PTS_MAJOR + PTS_MAJORS)
 		return -1;
-	return (int)((maj - PTS_MAJOR) * 256 + minor(rdev)); /* a major's minors may be above 255: none here */
+	return (int)((maj - PTS_MAJOR) * 256 + minor(rdev));
 }
 
 static bool tty_recognise(const struct ofile *f)
 {
 	return S_ISCHR(f->st.st_mode) && !(f->flags & O_PATH) && f->link[0] == '/' &&
-	       (is_ptmx(f->st.st_rdev) || is_current(f->st.st_rdev) || index_of(f->st.st_rdev) >= 0);
+	       (is_ptmx(f->st.st_rdev) || is_current(f->st.st_rdev) ||
+		index_of(f->st.st_rdev) >= 0);
 }
 
 /* Number of the pair; -EIO: the master is closed. */
@@ -105,7 +109,8 @@ static bool leads(const struct dump *d, const struct ofile *f)
 	auto_fd int fd = fd_open_in_root(d->root_fd, f->link, O_PATH, 0);
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->st.st_dev && st.st_ino == f->st.st_ino;
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->st.st_dev &&
+	       st.st_ino == f->st.st_ino;
 }
 
 static int tty_check(struct dump *d, struct ofile *f, struct err *e)
@@ -116,12 +121,16 @@ static int tty_check(struct dump *d, struct ofile *f, struct err *e)
 	if (index == -EIO)
 		return 0;
 	if (index < 0)
-		r = ofile_refuse(d, f, "terminal", "%s is a console or serial line, not a pseudo terminal", f->link);
+		r = ofile_refuse(d, f, "terminal",
+				 "%s is a console or serial line, not a pseudo terminal", f->link);
 	else if (!leads(d, f) || node_stat(d, index, &st) < 0)
-		r = ofile_refuse(d, f, "terminal", "%s is a terminal from outside of the container", f->link);
+		r = ofile_refuse(d, f, "terminal", "%s is a terminal from outside of the container",
+				 f->link);
 	else if (!master_of(d, index))
-		r = ofile_refuse(d, f, "terminal", "the other end of %s is held by nobody in the container "
-				 "(a terminal of an exec?)", f->link);
+		r = ofile_refuse(d, f, "terminal",
+				 "the other end of %s is held by nobody in the container "
+				 "(a terminal of an exec?)",
+				 f->link);
 	return r < 0 ? err_sys(e, r, "refusal") : 0;
 }
 
@@ -201,7 +210,8 @@ static int info_put(struct dump *d, const struct ofile *m, int index, struct err
 	ti.winsize = &we;
 	ti.pty = &pe;
 	ti.has_uid = ti.has_gid = ti.has_dev = 1;
-	ti.dev = st.st_mode & 07777; /* permissions of the node: a pty's device number says nothing anew */
+	ti.dev = st.st_mode &
+		 07777; /* permissions of the node: a pty's device number says nothing anew */
 	idmap_uid_in(map, st.st_uid, &ti.uid);
 	idmap_gid_in(map, st.st_gid, &ti.gid);
 	return sink_put(d->sink, REC_TTY_INFO, ti.id, &ti.base, e);
@@ -309,9 +319,9 @@ static int tty_capture(struct dump *d, struct ofile *f, struct err *e)
 
 struct pair {
 	const TtyInfoEntry *info;
-	int index;         /* here */
+	int index;	   /* here */
 	int master, slave; /* the engine's; -1 */
-	bool scttyd;       /* its session leader has it */
+	bool scttyd;	   /* its session leader has it */
 };
 struct pairs {
 	struct pair *list;
@@ -345,8 +355,8 @@ static int info_sane(const TtyInfoEntry *ti, struct err *e)
 {
 	if (is_hung(ti))
 		return 0;
-	if (ti->id >= INDEX_MAX || !ti->pty || ti->pty->index != ti->id || !ti->termios || !ti->winsize ||
-	    ti->termios->n_c_cc > 19)
+	if (ti->id >= INDEX_MAX || !ti->pty || ti->pty->index != ti->id || !ti->termios ||
+	    !ti->winsize || ti->termios->n_c_cc > 19)
 		return err_set(e, -EINVAL, "the record of terminal %u makes no sense", ti->id);
 	return 0;
 }
@@ -355,12 +365,14 @@ static int tty_load(struct restore *r, struct rfile *f, struct err *e)
 {
 	const struct record *rec;
 
-	if (!f->fe->tty || !f->fe->reg || f->fe->reg->name[0] != '/' || strlen(f->fe->reg->name) >= PATH_MAX ||
-	    !extra_of(r, f))
-		return err_set(e, -EINVAL, "file %u: the record of a terminal is not complete", f->id);
+	if (!f->fe->tty || !f->fe->reg || f->fe->reg->name[0] != '/' ||
+	    strlen(f->fe->reg->name) >= PATH_MAX || !extra_of(r, f))
+		return err_set(e, -EINVAL, "file %u: the record of a terminal is not complete",
+			       f->id);
 	rec = image_find(r->image, REC_TTY_INFO, f->fe->tty->tty_info_id, NULL);
 	if (!rec)
-		return err_set(e, -EINVAL, "file %u: terminal %u is not there", f->id, f->fe->tty->tty_info_id);
+		return err_set(e, -EINVAL, "file %u: terminal %u is not there", f->id,
+			       f->fe->tty->tty_info_id);
 	return info_sane((const TtyInfoEntry *)rec->msg, e);
 }
 
@@ -392,9 +404,12 @@ static int pair_dress(struct restore *r, struct pair *p, struct err *e)
 	const TtyInfoEntry *ti = p->info;
 	const struct idmap *map = restore_idmap(r, e);
 	auto_fd int node = -1;
-	struct termios2 t = { .c_iflag = ti->termios->c_iflag, .c_oflag = ti->termios->c_oflag,
-			      .c_cflag = ti->termios->c_cflag, .c_lflag = ti->termios->c_lflag,
-			      .c_line = (cc_t)ti->termios->c_line, .c_ispeed = ti->termios->c_ispeed,
+	struct termios2 t = { .c_iflag = ti->termios->c_iflag,
+			      .c_oflag = ti->termios->c_oflag,
+			      .c_cflag = ti->termios->c_cflag,
+			      .c_lflag = ti->termios->c_lflag,
+			      .c_line = (cc_t)ti->termios->c_line,
+			      .c_ispeed = ti->termios->c_ispeed,
 			      .c_ospeed = ti->termios->c_ospeed };
 	struct winsize w = { .ws_row = (unsigned short)ti->winsize->ws_row,
 			     .ws_col = (unsigned short)ti->winsize->ws_col,
@@ -455,14 +470,16 @@ static int pairs_note(struct restore *r, struct pairs *ps, int *ret_highest, str
 			return got;
 		if (array_grow(ps->list, ps->n, ps->cap) < 0)
 			return err_sys(e, -ENOMEM, "terminals");
-		ps->list[ps->n++] = (struct pair){ .info = ti, .index = -1, .master = -1, .slave = -1 };
+		ps->list[ps->n++] =
+			(struct pair){ .info = ti, .index = -1, .master = -1, .slave = -1 };
 		if (!is_hung(ti) && (int)ti->id > *ret_highest)
 			*ret_highest = (int)ti->id;
 	}
 	return 0;
 }
 
-/* Opens masters until the highest number is reached; those between that nobody wants stay open so long. */
+/* Opens masters until the highest number is reached; those between that nobody wants stay open
+ * so long. */
 static int masters_open(struct restore *r, int highest, struct err *e)
 {
 	auto_free int *spare = calloc((size_t)highest + 2, sizeof(*spare));
@@ -511,7 +528,8 @@ static int pairs_make(struct restore *r, struct err *e)
 		if (is_hung(p->info))
 			got = master_open(r, &p->master, &p->index, e);
 		else if (p->master < 0)
-			got = err_set(e, -EBUSY, "terminal %u is taken in the container", p->info->id);
+			got = err_set(e, -EBUSY, "terminal %u is taken in the container",
+				      p->info->id);
 		else
 			got = pair_dress(r, p, e);
 		if (got == 0 && (is_hung(p->info) || p->info->sid))
@@ -608,8 +626,10 @@ static int tty_build(struct restore *r, struct rfile *f, struct err *e)
 		return 1;
 	t = task_with(r, f, p);
 	if (!t)
-		return err_set(e, -EOPNOTSUPP, "nobody has terminal %d as its own to open /dev/tty", p->index);
-	return rfile_open_in_task(t, "/dev/tty", f->fe->tty->flags & (O_ACCMODE | O_NONBLOCK | O_APPEND), &f->fd, e);
+		return err_set(e, -EOPNOTSUPP, "nobody has terminal %d as its own to open /dev/tty",
+			       p->index);
+	return rfile_open_in_task(
+		t, "/dev/tty", f->fe->tty->flags & (O_ACCMODE | O_NONBLOCK | O_APPEND), &f->fd, e);
 }
 
 int tty_session_begun(struct restore *r, struct rtask *t, struct err *e)
@@ -636,7 +656,8 @@ int tty_session_begun(struct restore *r, struct rtask *t, struct err *e)
 		prog = aprog_new();
 		if (!prog)
 			return err_sys(e, -ENOMEM, "terminal of a session");
-		APROG_CALL(prog, 0, SYS_ioctl, aarg_imm((uint64_t)number), aarg_imm(TIOCSCTTY), aarg_imm(0));
+		APROG_CALL(prog, 0, SYS_ioctl, aarg_imm((uint64_t)number), aarg_imm(TIOCSCTTY),
+			   aarg_imm(0));
 		APROG_CALL(prog, 0, SYS_close, aarg_imm((uint64_t)number));
 		got = agent_run(t->agent, prog, e);
 		aprog_free(prog);

@@ -1,9 +1,10 @@
 /* tty_data - see tty_data.h.
  *
- * Reading is the only way to see the bytes, so they are put back at once where the container may run on.  All of it is
- * done with processing switched off: output without OPOST, input without echo, signals, flow control and
- * translation.  ICANON stays as it is while input is given (switching it would end an unfinished line), and is off
- * while input is taken (only then unfinished lines can be read). */
+ * Reading is the only way to see the bytes, so they are put back at once where the container may
+ * run on. All of it is done with processing switched off: output without OPOST, input without echo,
+ * signals, flow control and translation. ICANON stays as it is while input is given (switching it
+ * would end an unfinished line), and is off while input is taken (only then unfinished lines can
+ * be read). */
 #include "cr/file/tty_data.h"
 
 #include <asm/termbits.h>
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 #define DATA_MAX (256u << 10) /* more than the kernel keeps for a terminal */
-#define SETTLE_MS 2           /* the kernel moves bytes on by a worker */
+#define SETTLE_MS 2	      /* the kernel moves bytes on by a worker */
 
 static int quiet_set(int master, const struct termios2 *t, bool canon)
 {
@@ -82,7 +83,8 @@ static int give(int fd, const struct buf *b)
 	return 0;
 }
 
-int tty_data_give(int master, int slave, const struct buf *output, const struct buf *input, struct err *e)
+int tty_data_give(int master, int slave, const struct buf *output, const struct buf *input,
+		  struct err *e)
 {
 	struct termios2 t;
 	int r, back;
