@@ -24,6 +24,9 @@ struct disk_side {
 	uint32_t idmap_size;
 };
 
+/* rsync's status for "some files vanished": right in round 1, while the container runs and deletes. */
+#define RSYNC_VANISHED 24
+
 /* Source: starts sending over `fd` (stays ours); the end comes by session_child_end. */
 int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct err *e);
 /* Target: reads the other's list of rsync arguments, checks it against what our own rsync would send, and

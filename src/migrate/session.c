@@ -284,7 +284,7 @@ int session_engine_end(struct session *s, int timeout_ms, struct err *e)
 	return 0;
 }
 
-int session_child_end(struct session *s, int timeout_ms, struct err *e)
+int session_child_end(struct session *s, int also_ok, int timeout_ms, struct err *e)
 {
 	uint64_t end = now_ms() + (uint64_t)timeout_ms;
 	int status;
@@ -300,7 +300,7 @@ int session_child_end(struct session *s, int timeout_ms, struct err *e)
 	status = s->child_status;
 	s->child = 0;
 	s->child_ended = false;
-	if (status)
+	if (status && !(WIFEXITED(status) && WEXITSTATUS(status) == also_ok))
 		return err_set(e, -EIO, "rsync failed: %s",
 			       s->child_text.len ? s->child_text.data : "it did not say why");
 	return 0;

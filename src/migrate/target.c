@@ -30,7 +30,7 @@ struct target {
 	const char *pool, *url, *certificate;
 	char *address, *pin;
 	struct disk_side disk;
-	bool live, dry_run, written, ready, mine;
+	bool live, dry_run, written, prepared, ready, mine;
 	uint64_t t0_ns;
 	int mem_fd;
 	uint64_t build_us, pages_us, finish_us;
@@ -121,7 +121,7 @@ static int disk_round(struct target *m, struct err *e)
 	if (r == 0)
 		r = disk_receive_start(&m->s, &m->disk, fd, e);
 	fd_close(&fd);
-	return r < 0 ? r : session_child_end(&m->s, LONG_MS, e);
+	return r < 0 ? r : session_child_end(&m->s, m->prepared ? 0 : RSYNC_VANISHED, LONG_MS, e);
 }
 
 static int first_round(struct target *m, struct err *e)
@@ -165,6 +165,7 @@ static int container_prepare(struct target *m, struct err *e)
 	if (r == 0)
 		r = session_engine_start(&m->s, "live-restore", m->mem_fd, args, e);
 	fd_close(&m->mem_fd);
+	m->prepared = r == 0;
 	if (r == 0)
 		r = session_point(&m->s, "target.prepared", e);
 	return r < 0 ? r : control_send(&m->s.ctl, "prepared", NULL, e);

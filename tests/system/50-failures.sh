@@ -33,7 +33,7 @@ nothing_at() { # no row, process, link, volume or cgroup of c1
 	local h=$1
 	[ -z "$(status_of "$h" c1)" ] &&
 		[ ! -e "$(state "$h")/pools/default/containers/c1" ] &&
-		! in_host "$h" 'ls /sys/class/net' | grep -q '^gw[0-9a-f]' &&
+		! in_host "$h" 'ls /sys/class/net' | grep -qE '^gw[0-9a-f]{8}$' &&
 		! in_host "$h" 'find /sys/fs/cgroup -type d -name c1' | grep -q . &&
 		! in_host "$h" 'cat /proc/[0-9]*/comm 2>/dev/null' | grep -qxE 'gw-init|godwit-criu|count.sh'
 }
@@ -78,7 +78,7 @@ after() { # LABEL: all is as before, and a move there and back succeeds
 	within "$1: nor at the target" 15 nothing_unresolved h2
 	check "$1: the next move succeeds" timeout 60 "$hosts" godwit move h1:c1 h2:
 	check "$1: and back" timeout 60 "$hosts" godwit move h2:c1 h1:
-	check "$1: with the connection" echo_runs
+	within "$1: with the connection" 10 echo_runs
 }
 
 # Before COMMIT: the container runs on at the source.  Silence is noticed after 3 s; then it has 2 s.
