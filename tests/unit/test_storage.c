@@ -101,6 +101,14 @@ static void usage_counts_links_once(void **state)
 	assert_true(folder_usage("/nonexistent-godwit", &bytes, &files, NULL) < 0);
 }
 
+static void pool_row(struct db *db, const char *name, const char *driver)
+{
+	json_t *row = json_pack("{s:s, s:s}", "name", name, "driver", driver);
+
+	assert_int_equal(db_pool_put(db, row, true, NULL), 0);
+	json_decref(row);
+}
+
 static void pool_volumes(void **state)
 {
 	uint64_t bytes, files;
@@ -111,8 +119,8 @@ static void pool_volumes(void **state)
 	char *rootfs;
 
 	assert_int_equal(db_open(top, &db, &e), 0);
-	assert_int_equal(db_pool_put(db, json_pack("{s:s, s:s}", "name", "default", "driver", "dir"), true, &e), 0);
-	assert_int_equal(db_pool_put(db, json_pack("{s:s, s:s}", "name", "odd", "driver", "zfs"), true, &e), 0);
+	pool_row(db, "default", "dir");
+	pool_row(db, "odd", "zfs");
 	assert_int_equal(pool_open(db, top, "odd", &p, &e), -EOPNOTSUPP);
 	assert_int_equal(pool_open(db, top, "none", &p, &e), -ENOENT);
 	assert_int_equal(pool_open(db, top, "../x", &p, &e), -EINVAL);
