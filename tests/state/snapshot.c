@@ -16,10 +16,11 @@ static const char *const status_keys[] = { "Name:", "Umask:", "Uid:", "Gid:", "G
 					   "SigCgt:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:",
 					   "CapAmb:", "NoNewPrivs:", "Seccomp:", NULL };
 
-/* Without those of timers, which may come between two looks. */
+/* Without those of timers, which may come between two looks, and SIGSTOP, by which the target of a move
+ * stops what was stopped, when it is thawed. */
 static void add_pending(struct buf *b, const char *line, const char *who)
 {
-	const uint64_t timers = 1ull << 13 | 1ull << 25 | 1ull << 26 | ~0ull << 31;
+	const uint64_t timers = 1ull << 13 | 1ull << 18 | 1ull << 25 | 1ull << 26 | ~0ull << 31;
 	uint64_t set;
 
 	if ((str_starts(line, "SigPnd:\t") || str_starts(line, "ShdPnd:\t")) &&
