@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -381,6 +382,20 @@ static int cgroup_pids(int dir, unsigned depth, struct pid_list *out)
 	return r < 0 ? r : 0;
 }
 
+/* The lists of tasks and of the cgroup were made one after the other, while the tree may have run: what was
+ * born or has died between them is asked for again. */
+static bool member_really(struct dump *d, const struct task *t)
+{
+	struct pid_list in = { 0 };
+	int r = cgroup_pids(d->cgroup_fd, 0, &in);
+	auto_free pid_t *own = in.pids;
+
+	for (size_t i = 0; r >= 0 && i < in.n; i++)
+		if (own[i] == t->pid)
+			return true;
+	return kill(t->pid, 0) < 0 && errno == ESRCH;
+}
+
 static int members_check(struct dump *d, struct err *e)
 {
 	struct pid_list in = { 0 };
@@ -400,7 +415,7 @@ static int members_check(struct dump *d, struct err *e)
 
 		if (at)
 			seen[at - own] = true;
-		else if (!t->zombie &&
+		else if (!t->zombie && !member_really(d, t) &&
 			 refusals_add(&d->refusals, t->nspid, "", "cgroup",
 				      "it is outside of the container's cgroup, where nothing would "
 				      "stop it") < 0)
