@@ -479,6 +479,15 @@ int main(int argc, char **argv)
 
 	state_wait();
 
+	{
+		struct tcp_info ti;
+
+		len = sizeof(ti);
+		MUST(getsockopt(la, SOL_TCP, TCP_INFO, &ti, &len));
+		/* Probes of the far end's closed window make the time longer again. */
+		CHECK(ti.tcpi_rtt && (ti.tcpi_rto < 1000000 || ti.tcpi_probes || ti.tcpi_backoff),
+		      "what is on the way is sent again only after %u us", ti.tcpi_rto);
+	}
 	echoes(echo4, "after the move");
 	echoes(echo6, "after the move");
 	echoes(mapped, "after the move");

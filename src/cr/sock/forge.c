@@ -118,19 +118,25 @@ static int forge_send(const struct sockaddr *from, const struct sockaddr *to, in
 }
 
 int forge_tcp(const struct sockaddr *from, const struct sockaddr *to, uint32_t seq, uint32_t ack,
-	      unsigned flags, uint16_t window, struct err *e)
+	      unsigned flags, uint16_t window, const uint32_t *echo, struct err *e)
 {
-	struct tcphdr t = { 0 };
+	struct {
+		struct tcphdr t;
+		uint8_t opt[4]; /* NOP, NOP, timestamps */
+		uint32_t tsval, tsecr;
+	} s = { .opt = { TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP } };
+	size_t len = echo ? sizeof(s) : sizeof(s.t);
 
-	t.th_sport = port_of(from);
-	t.th_dport = port_of(to);
-	t.th_seq = htonl(seq);
-	t.th_ack = htonl(ack);
-	t.th_off = 5;
-	t.th_flags = (uint8_t)flags;
-	t.th_win = htons(window);
-	t.th_sum = sum_end(sum_add(pseudo_sum(from, to, IPPROTO_TCP, sizeof(t)), &t, sizeof(t)));
-	return forge_send(from, to, IPPROTO_TCP, &t, sizeof(t), e);
+	s.t.th_sport = port_of(from);
+	s.t.th_dport = port_of(to);
+	s.t.th_seq = htonl(seq);
+	s.t.th_ack = htonl(ack);
+	s.t.th_off = (uint8_t)(len / 4) & 0xf;
+	s.t.th_flags = (uint8_t)flags;
+	s.t.th_win = htons(window);
+	s.tsecr = echo ? htonl(*echo) : 0;
+	s.t.th_sum = sum_end(sum_add(pseudo_sum(from, to, IPPROTO_TCP, len), &s, len));
+	return forge_send(from, to, IPPROTO_TCP, &s, len, e);
 }
 
 int forge_udp(const struct sockaddr *from, const struct sockaddr *to, const void *data, size_t len,

@@ -10,6 +10,7 @@ enum {
 	INET_OWN_STATE_IN = 1, /* u32: tcp_conn.state_in */
 	INET_OWN_DEAD = 2,     /* u32: a connection that is over: 1, or 2 with an error to be reported */
 	INET_OWN_SHUT_RD = 3,  /* u32: shutdown(SHUT_RD) was called */
+	INET_OWN_RTT = 5,      /* two u32: round trip time and its variance, µs */
 	INET_OWN_GROUP = 4,    /* struct inet_group */
 };
 

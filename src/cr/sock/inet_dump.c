@@ -322,6 +322,9 @@ static int tcp_capture_open(struct dump *d, struct ofile *f, struct inet_rec *re
 		return err_set(e, -EAGAIN, "a TCP connection came to its end while it was read; try again");
 	rec->isk.state = t->c.state;
 	r = own_u32(rec->x, INET_OWN_STATE_IN, t->c.state_in);
+	if (r == 0)
+		r = gw_sock_add(rec->x, GW_LEVEL_OWN, INET_OWN_RTT, (uint32_t[]){ t->c.rtt_us, t->c.rttvar_us },
+				2 * sizeof(uint32_t));
 	if (r == 0 && i && (i->shutdown & 1) && !tcp_fin_received(t->c.state_in))
 		r = own_u32(rec->x, INET_OWN_SHUT_RD, 1);
 	if (r < 0)

@@ -91,6 +91,14 @@ static int conn_load(struct restore *r, struct isk *s, struct err *e)
 		c->state_in = c->state;
 	if (own_u32(s, INET_OWN_DEAD))
 		c->state = c->state_in = TCP_ESTABLISHED;
+	for (size_t k = 0; s->x && k < s->x->n_opts; k++) {
+		const GwSockopt *o = s->x->opts[k];
+
+		if (o->level == GW_LEVEL_OWN && o->name == INET_OWN_RTT && o->value.len == 8) {
+			memcpy(&c->rtt_us, o->value.data, 4);
+			memcpy(&c->rttvar_us, o->value.data + 4, 4);
+		}
+	}
 	s->has_conn = true;
 	return 0;
 }
@@ -265,10 +273,10 @@ static int finish_dead(struct isk *s, const union inet_addr *self, const union i
 	uint32_t next = c->in_seq + (uint32_t)c->in_len;
 
 	if (own_u32(s, INET_OWN_DEAD) == 2)
-		return forge_tcp(&peer->sa, &self->sa, next, c->out_seq, FORGE_RST | FORGE_ACK, 0, e);
+		return forge_tcp(&peer->sa, &self->sa, next, c->out_seq, FORGE_RST | FORGE_ACK, 0, NULL, e);
 	if (sock_set_int(s->f->fd, SOL_TCP, TCP_REPAIR_QUEUE, 2) < 0 || shutdown(s->f->fd, SHUT_WR) < 0)
 		return err_sys(e, -errno, "a TCP connection that is over cannot be closed");
-	return forge_tcp(&peer->sa, &self->sa, next, c->out_seq + 1, FORGE_FIN | FORGE_ACK, 0xffff, e);
+	return forge_tcp(&peer->sa, &self->sa, next, c->out_seq + 1, FORGE_FIN | FORGE_ACK, 0xffff, NULL, e);
 }
 
 /* Loopback delivers at once, in the sender's own context. */
@@ -294,10 +302,15 @@ static int finish_conn(struct isk *s, struct err *e)
 
 	addr_on_wire(&s->self, &self);
 	addr_on_wire(&s->peer, &peer);
-	if (own_u32(s, INET_OWN_DEAD))
+	if (own_u32(s, INET_OWN_DEAD)) {
 		ret = finish_dead(s, &self, &peer, e);
-	else
-		ret = tcp_write_fin_received(&s->conn, &self.sa, &peer.sa, e);
+	} else {
+		ret = tcp_write_out(s->f->fd, &s->conn, e);
+		if (ret == 0)
+			ret = tcp_write_clock(s->f->fd, &s->conn, &self.sa, &peer.sa, e);
+		if (ret == 0)
+			ret = tcp_write_fin_received(&s->conn, &self.sa, &peer.sa, e);
+	}
 	if (ret == 0)
 		ret = finish_check_state(s, e);
 	if (ret == 0)

@@ -28,6 +28,9 @@
 #ifndef TCP_REPAIR_OFF_NO_WP
 #define TCP_REPAIR_OFF_NO_WP (-1)
 #endif
+#define X_TCP_RTO_MIN_US 45 /* Linux 6.15 */
+#define RTO_FIRST_MIN_US 30000
+#define RTO_FIRST_MAX_US 200000
 #define QUEUE_NONE 0
 #define QUEUE_IN 1
 #define QUEUE_OUT 2
@@ -134,6 +137,8 @@ static int read_out(int fd, struct tcp_conn *c)
 	if (r < 0)
 		return r;
 	c->state = ti.tcpi_state;
+	c->rtt_us = ti.tcpi_rtt;
+	c->rttvar_us = ti.tcpi_rttvar;
 	r = read_options(fd, &ti, c);
 	if (r == 0)
 		r = queue_seq(fd, QUEUE_OUT, &seq);
@@ -286,13 +291,24 @@ static int make_room(int fd, const struct tcp_conn *c)
 	return r;
 }
 
+/* One byte in front of the queue, see tcp_write_clock. */
+static bool needs_clock(const struct tcp_conn *c)
+{
+	return c->out_len || tcp_fin_sent(c->state);
+}
+
+static uint32_t write_seq(const struct tcp_conn *c)
+{
+	return needs_clock(c) ? c->out_seq - 1 : c->out_seq;
+}
+
 int tcp_write(int fd, const struct tcp_conn *c, const struct sockaddr *self, socklen_t self_len,
 	      const struct sockaddr *peer, socklen_t peer_len, struct err *e)
 {
 	int r = sock_set_int(fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 
 	if (r == 0)
-		r = set_seq(fd, QUEUE_OUT, c->out_seq);
+		r = set_seq(fd, QUEUE_OUT, write_seq(c));
 	if (r == 0)
 		r = set_seq(fd, QUEUE_IN, c->in_seq);
 	if (r < 0)
@@ -313,25 +329,69 @@ int tcp_write(int fd, const struct tcp_conn *c, const struct sockaddr *self, soc
 	r = queue_write(fd, QUEUE_IN, c->in, c->in_len);
 	if (r == 0)
 		r = write_window(fd, c);
+	return r < 0 ? err_sys(e, r, "the receive queue of a TCP connection cannot be filled") : 0;
+}
+
+int tcp_write_out(int fd, const struct tcp_conn *c, struct err *e)
+{
+	int r = 0;
+
+	if (needs_clock(c))
+		r = queue_write(fd, QUEUE_OUT, (const uint8_t *)"", 1);
 	if (r == 0)
 		r = queue_write(fd, QUEUE_OUT, c->out, c->out_len - c->unsent);
 	if (r < 0)
-		return err_sys(e, r, "the queues of a TCP connection cannot be filled");
+		return err_sys(e, r, "the send queue of a TCP connection cannot be filled");
 	/* A FIN that is behind unsent data has to wait for it. */
 	if (tcp_fin_sent(c->state) && !c->unsent && shutdown(fd, SHUT_WR) < 0)
 		return err_sys(e, -errno, "a TCP connection cannot be closed half");
 	return 0;
 }
 
-int tcp_write_fin_received(const struct tcp_conn *c, const struct sockaddr *self,
-			   const struct sockaddr *peer, struct err *e)
+static uint16_t forged_window(const struct tcp_conn *c)
 {
 	uint32_t window = c->win.snd_wnd >> c->snd_wscale;
 
+	return window > 0xffff ? 0xffff : (uint16_t)window;
+}
+
+int tcp_write_clock(int fd, const struct tcp_conn *c, const struct sockaddr *self,
+		    const struct sockaddr *peer, struct err *e)
+{
+	uint64_t first = 2ull * c->rtt_us + 4ull * c->rttvar_us;
+	uint32_t now, ticks, echo;
+	int min = 0, clock, r;
+
+	if (!needs_clock(c))
+		return 0;
+	r = sock_get_int(fd, SOL_TCP, TCP_TIMESTAMP, &clock);
+	if (r < 0)
+		return err_sys(e, r, "a TCP connection's clock");
+	now = (uint32_t)clock;
+	ticks = now & 1 && c->timestamp & 1 ? c->rtt_us : c->rtt_us / 1000;
+	echo = now - (ticks ? ticks : 1);
+	/* The first wait, from what the source knew of the way; doubled each time, it soon meets COMMIT. */
+	if (first < RTO_FIRST_MIN_US)
+		first = RTO_FIRST_MIN_US;
+	if (first > RTO_FIRST_MAX_US)
+		first = RTO_FIRST_MAX_US;
+	r = sock_get_int(fd, SOL_TCP, X_TCP_RTO_MIN_US, &min);
+	if (r == 0 && (uint64_t)min > first)
+		(void)sock_set_int(fd, SOL_TCP, X_TCP_RTO_MIN_US, (int)first);
+	r = forge_tcp(peer, self, c->in_seq + (uint32_t)c->in_len, c->out_seq, FORGE_ACK, forged_window(c),
+		      c->has_ts ? &echo : NULL, e);
+	if (min)
+		(void)sock_set_int(fd, SOL_TCP, X_TCP_RTO_MIN_US, min);
+	return r;
+}
+
+int tcp_write_fin_received(const struct tcp_conn *c, const struct sockaddr *self,
+			   const struct sockaddr *peer, struct err *e)
+{
 	if (!tcp_fin_received(c->state_in))
 		return 0;
 	return forge_tcp(peer, self, c->in_seq + (uint32_t)c->in_len, c->out_seq, FORGE_FIN | FORGE_ACK,
-			 window > 0xffff ? 0xffff : (uint16_t)window, e);
+			 forged_window(c), NULL, e);
 }
 
 int tcp_write_end(int fd, const struct tcp_conn *c, struct err *e)

@@ -24,6 +24,7 @@ struct tcp_conn {
 	uint32_t mss_clamp;
 	uint32_t timestamp;   /* the connection's own clock, low bit: in µs */
 	struct tcp_window win;
+	uint32_t rtt_us, rttvar_us; /* as estimated at the source; 0: not known */
 };
 
 /* Our FIN is sent (and acknowledged), the far end's FIN has come. */
@@ -53,9 +54,17 @@ int tcp_read_out(int fd, struct tcp_conn *ret, struct err *e);
 int tcp_read_in(int fd, struct tcp_conn *c, struct err *e);
 
 /* Makes the connection on a fresh socket with its options set.  It stays in repair mode: it answers, but
- * sends nothing by itself.  *ret_unsent: bytes at the end of out for tcp_write_end. */
+ * sends nothing by itself.  The send queue is empty until tcp_write_out. */
 int tcp_write(int fd, const struct tcp_conn *c, const struct sockaddr *self, socklen_t self_len,
 	      const struct sockaddr *peer, socklen_t peer_len, struct err *e);
+/* Fills the send queue, and our FIN if it was sent. */
+int tcp_write_out(int fd, const struct tcp_conn *c, struct err *e);
+/* A connection made by repair waits 3 s (1 s at the tail) before it sends again what was lost in the
+ * silence of the move, because it has seen no round trip yet.  So tcp_write_out put a byte into
+ * the queue that the far end has acknowledged long ago, and here its acknowledgement comes, from us, with a
+ * timestamp that tells the round trip time known at the source.  Without timestamps: nothing. */
+int tcp_write_clock(int fd, const struct tcp_conn *c, const struct sockaddr *self,
+		    const struct sockaddr *peer, struct err *e);
 /* The far end's FIN, if it has come: a packet made by us.  Before tcp_write_end. */
 int tcp_write_fin_received(const struct tcp_conn *c, const struct sockaddr *self,
 			   const struct sockaddr *peer, struct err *e);
@@ -64,8 +73,10 @@ int tcp_write_end(int fd, const struct tcp_conn *c, struct err *e);
 
 /* ---- packets made by us, into a socket of this network namespace (forge.c) ---- */
 enum { FORGE_FIN = 1, FORGE_RST = 4, FORGE_ACK = 16 };
-/* A TCP segment without data, as if `from` had sent it to `to` (both AF_INET or both AF_INET6). */
+/* A TCP segment without data, as if `from` had sent it to `to` (both AF_INET or both AF_INET6).
+ * echo: our timestamp that it echoes (NULL: no timestamps).  Its own timestamp is 0, which the kernel takes
+ * for "none yet", so that no later packet of the far end can be too old. */
 int forge_tcp(const struct sockaddr *from, const struct sockaddr *to, uint32_t seq, uint32_t ack,
-	      unsigned flags, uint16_t window, struct err *e);
+	      unsigned flags, uint16_t window, const uint32_t *echo, struct err *e);
 int forge_udp(const struct sockaddr *from, const struct sockaddr *to, const void *data, size_t len,
 	      struct err *e);
