@@ -18,3 +18,13 @@ struct pidfd_info {
 };
 #define PIDFD_GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
 #endif
+
+/* ---- userfaultfd (UFFDIO_MOVE: 6.8) ---- */
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	__u64 dst, src, len, mode;
+	__s64 move; /* out: bytes moved, or a negative errno */
+};
+#define UFFD_FEATURE_MOVE (1ull << 16)
+#define UFFDIO_MOVE _IOWR(0xAA, 0x05, struct uffdio_move)
+#endif

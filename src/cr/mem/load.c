@@ -173,6 +173,14 @@ static int load_vdso(struct restore *r, const GwHeader *h, struct err *e)
 	return 0;
 }
 
+static bool huge_on_request(void)
+{
+	auto_free char *text = NULL;
+
+	return fd_read_file_at(AT_FDCWD, "/sys/kernel/mm/transparent_hugepage/enabled", 256, &text, NULL) >= 0 &&
+	       strstr(text, "[madvise]");
+}
+
 int mem_load(struct restore *r, struct err *e)
 {
 	const struct record *hr = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
@@ -184,6 +192,7 @@ int mem_load(struct restore *r, struct err *e)
 		return err_set(e, -ENOMEM, "no memory");
 	if (h && __builtin_mul_overflow(h->pages, PAGE, &all->total))
 		all->total = 0;
+	all->huge_on_request = huge_on_request();
 	for (size_t i = 0; i < r->n_tasks && ret >= 0; i++) {
 		struct rtask *t = r->tasks[i];
 

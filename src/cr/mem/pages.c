@@ -19,6 +19,7 @@
 #define COPY_LEN (1u << 20)
 #define FRAME_PAGES 4096u /* 16 MiB: what an agent reads in one go at the other end */
 #define FRAME_RANGES 1024u
+#define HUGE_PAGES 512u
 
 /* All data of a shared object; holes stay holes. */
 static int plan_shm(struct shm *s)
@@ -157,12 +158,16 @@ static int send_ranges(struct sender *s, uint32_t id, const struct ranges *rs, s
 
 		while (left) {
 			uint64_t take = left < FRAME_PAGES - pages ? left : FRAME_PAGES - pages;
+			uint64_t over = (at / PAGE + take) % HUGE_PAGES;
 
+			/* A frame ends where a huge page may begin, not within one. */
+			if (take < left && take > over)
+				take -= over;
 			frame[n++] = (struct page_range){ at, take };
 			pages += take;
 			at += take * PAGE;
 			left -= take;
-			if (pages == FRAME_PAGES || n == FRAME_RANGES) {
+			if (left || pages == FRAME_PAGES || n == FRAME_RANGES) {
 				int r = send_frame(s, id, frame, n, e);
 
 				if (r < 0)

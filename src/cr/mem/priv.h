@@ -111,6 +111,8 @@ struct rmem_all { /* of the whole restore */
 	struct rshm *shms;
 	size_t n_shms, cap_shms;
 	uint64_t total; /* bytes of pages to come */
+	bool huge_on_request; /* THP are given to those who ask only ("madvise"), and come fast */
+	unsigned huge_slow;   /* how many came slowly, in a row */
 };
 
 struct rmem {
@@ -120,6 +122,25 @@ struct rmem {
 	struct ranges guards, inherited;
 	struct rmem_all *all; /* owned by the first task's */
 };
+
+/* Filling one process; huge.c. */
+#define READ_BYTES (16ull << 20) /* of one program: the engine stays able to answer */
+#define HUGE (2ull << 20)
+struct filler {
+	struct rmem_all *all;
+	struct rtask *t;
+	int data;         /* the stream's number in the task */
+	int uffd;         /* there too; -1 */
+	uint64_t staging; /* 0: not mapped */
+	bool refused;     /* this task or kernel cannot */
+	size_t registered; /* index + 1 of the last area registered */
+};
+/* How many of these bytes should be read by way of huge pages: a multiple of 2 MiB, or 0. */
+uint64_t huge_length(struct filler *f, uint64_t at, uint64_t len);
+/* Reads them.  1: done; 0: nothing was read, the task or kernel cannot. */
+int huge_read(struct filler *f, uint64_t at, uint64_t len, struct err *e);
+int huge_done(struct filler *f, struct err *e);
+size_t area_find(const struct rmem *m, uint64_t at); /* the area at or behind an address */
 
 /* A stretch of an area of t that is (`kept`) or is not what a fork of its parent brought along. */
 struct piece {

@@ -13,8 +13,6 @@
 #include "base/fd.h"
 #include "cr/mem/priv.h"
 
-#define READ_BYTES (16ull << 20) /* of one program: the engine stays able to answer */
-
 int rshm_open(struct restore *r, uint32_t index, int *ret_fd, struct err *e)
 {
 	struct rshm *s = &r->tasks[0]->rmem->all->shms[index];
@@ -69,37 +67,86 @@ static int next_frame(struct receiver *rv, struct err *e)
 	return ret < 0 ? ret : 0;
 }
 
-/* Reads the pages of the present frame to base + vaddr. */
-static int read_frame(struct receiver *rv, struct agent *a, int number, uint64_t base, struct err *e)
+static int report(struct receiver *rv, struct err *e)
 {
-	struct batch b = { .a = a };
+	if (rv->rc->progress &&
+	    rv->rc->progress(rv->rc->arg, rv->received, rv->r->tasks[0]->rmem->all->total) < 0)
+		return err_set(e, -ECANCELED, "the transfer of memory was given up");
+	return 0;
+}
+
+/* Reads len bytes to addr: now, or with the next ones. */
+static int read_plain(struct receiver *rv, struct batch *b, int number, uint64_t addr, uint64_t len,
+		      struct err *e)
+{
+	int ret = 0;
+
+	while (len && ret >= 0) {
+		uint64_t take = READ_BYTES - b->bytes < len ? READ_BYTES - b->bytes : len;
+
+		if (!batch_prog(b))
+			return err_set(e, -ENOMEM, "no memory");
+		aprog_read_full(b->p, number, addr, take);
+		b->n++;
+		b->bytes += take;
+		addr += take;
+		len -= take;
+		rv->received += take;
+		if (b->bytes == READ_BYTES || b->n == 128)
+			ret = batch_flush(b, e);
+	}
+	return ret;
+}
+
+/* Reads the pages of the present frame into their places. */
+static int read_frame(struct receiver *rv, struct filler *f, struct err *e)
+{
+	struct batch b = { .a = f->t->agent };
 	int ret = 0;
 
 	for (size_t i = 0; i < rv->f.n && ret >= 0; i++) {
-		uint64_t at = rv->f.v[i].vaddr + base, left = rv->f.v[i].n_pages * PAGE;
+		uint64_t at = rv->f.v[i].vaddr, left = rv->f.v[i].n_pages * PAGE;
 
 		while (left && ret >= 0) {
-			uint64_t take = READ_BYTES - b.bytes < left ? READ_BYTES - b.bytes : left;
+			/* Up to the next place where a huge page could lie. */
+			uint64_t take = at % HUGE ? HUGE - at % HUGE : left;
+			uint64_t huge = huge_length(f, at, left);
 
-			if (!batch_prog(&b))
-				return err_set(e, -ENOMEM, "no memory");
-			aprog_read_full(b.p, number, at, take);
-			b.n++;
-			b.bytes += take;
+			if (huge) {
+				ret = batch_flush(&b, e);
+				ret = ret < 0 ? ret : huge_read(f, at, huge, e);
+				if (ret > 0) {
+					rv->received += huge;
+					at += huge;
+					left -= huge;
+					continue;
+				}
+			}
+			take = take < left ? take : left;
+			if (ret >= 0)
+				ret = read_plain(rv, &b, f->data, at, take, e);
 			at += take;
 			left -= take;
-			rv->received += take;
-			if (b.bytes == READ_BYTES || b.n == 128)
-				ret = batch_flush(&b, e);
 		}
 	}
 	if (ret >= 0)
 		ret = batch_flush(&b, e);
 	batch_done(&b);
-	if (ret >= 0 && rv->rc->progress &&
-	    rv->rc->progress(rv->rc->arg, rv->received, rv->r->tasks[0]->rmem->all->total) < 0)
-		return err_set(e, -ECANCELED, "the transfer of memory was given up");
-	return ret;
+	return ret < 0 ? ret : report(rv, e);
+}
+
+/* The same at an offset, for a shared object that is mapped at base. */
+static int read_frame_at(struct receiver *rv, struct agent *a, int number, uint64_t base, struct err *e)
+{
+	struct batch b = { .a = a };
+	int ret = 0;
+
+	for (size_t i = 0; i < rv->f.n && ret >= 0; i++)
+		ret = read_plain(rv, &b, number, base + rv->f.v[i].vaddr, rv->f.v[i].n_pages * PAGE, e);
+	if (ret >= 0)
+		ret = batch_flush(&b, e);
+	batch_done(&b);
+	return ret < 0 ? ret : report(rv, e);
 }
 
 /* ---- shared objects ---- */
@@ -129,7 +176,7 @@ static int receive_shm(struct receiver *rv, struct err *e)
 			if (rv->f.v[i].vaddr % PAGE || rv->f.v[i].vaddr > all->shms[index].size ||
 			    rv->f.v[i].n_pages > (all->shms[index].size - rv->f.v[i].vaddr) / PAGE)
 				return err_set(e, -EPROTO, "pages beyond the end of a shared object");
-		ret = read_frame(rv, a, data, (uint64_t)base, e);
+		ret = read_frame_at(rv, a, data, (uint64_t)base, e);
 		if (ret >= 0)
 			ret = next_frame(rv, e);
 	}
@@ -144,15 +191,10 @@ static int receive_shm(struct receiver *rv, struct err *e)
 
 /* ---- processes ---- */
 
-/* Whether [at, at + len) is private memory that was mapped to receive pages. */
-static bool takes_pages(const struct rmem *m, uint64_t at, uint64_t n_pages)
+size_t area_find(const struct rmem *m, uint64_t at)
 {
 	size_t lo = 0, hi = m->mm->n_vmas;
-	uint64_t end;
 
-	if (at % PAGE || __builtin_mul_overflow(n_pages, PAGE, &end) ||
-	    __builtin_add_overflow(end, at, &end) || !n_pages)
-		return false;
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
 
@@ -161,10 +203,21 @@ static bool takes_pages(const struct rmem *m, uint64_t at, uint64_t n_pages)
 		else
 			hi = mid;
 	}
-	for (; lo < m->mm->n_vmas && at < end; lo++) {
-		const VmaEntry *va = m->mm->vmas[lo];
+	return lo;
+}
 
-		if (va->start > at || !m->gw->vmas[lo]->has_pages ||
+/* Whether these pages are private memory that was mapped to receive them. */
+static bool takes_pages(const struct rmem *m, uint64_t at, uint64_t n_pages)
+{
+	uint64_t end;
+
+	if (at % PAGE || __builtin_mul_overflow(n_pages, PAGE, &end) ||
+	    __builtin_add_overflow(end, at, &end) || !n_pages)
+		return false;
+	for (size_t i = area_find(m, at); i < m->mm->n_vmas && at < end; i++) {
+		const VmaEntry *va = m->mm->vmas[i];
+
+		if (va->start > at || !m->gw->vmas[i]->has_pages ||
 		    !(va->status & (MS_ANON_PRIVATE | MS_FILE_PRIVATE)))
 			return false;
 		at = va->end;
@@ -174,7 +227,8 @@ static bool takes_pages(const struct rmem *m, uint64_t at, uint64_t n_pages)
 
 static int receive_task(struct receiver *rv, struct rtask *t, struct err *e)
 {
-	int data = -1, ret = 0;
+	struct filler f = { .all = rv->r->tasks[0]->rmem->all, .t = t, .data = -1, .uffd = -1 };
+	int ret = 0;
 
 	if (!t->agent)
 		return err_set(e, -EINVAL, "its pages come before it was made");
@@ -183,15 +237,17 @@ static int receive_task(struct receiver *rv, struct rtask *t, struct err *e)
 			if (!takes_pages(t->rmem, rv->f.v[i].vaddr, rv->f.v[i].n_pages))
 				return err_set(e, -EPROTO, "pages at %llx, where none can be",
 					       (unsigned long long)rv->f.v[i].vaddr);
-		if (data < 0)
-			ret = agent_put_fd(t->agent, rv->r->data_fd, &data, e);
+		if (f.data < 0)
+			ret = agent_put_fd(t->agent, rv->r->data_fd, &f.data, e);
 		if (ret >= 0)
-			ret = read_frame(rv, t->agent, data, 0, e);
+			ret = read_frame(rv, &f, e);
 		if (ret >= 0)
 			ret = next_frame(rv, e);
 	}
-	if (ret >= 0 && data >= 0)
-		ret = AGENT_CALL(t->agent, NULL, e, SYS_close, (uint64_t)data, 0, 0, 0, 0, 0);
+	if (ret >= 0)
+		ret = huge_done(&f, e);
+	if (ret >= 0 && f.data >= 0)
+		ret = AGENT_CALL(t->agent, NULL, e, SYS_close, (uint64_t)f.data, 0, 0, 0, 0, 0);
 	return ret;
 }
 
