@@ -51,9 +51,19 @@ struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct
 /* Collects if that has not happened yet. */
 int dump_table_collect(struct dump *d, struct err *e);
 
+/* Forgets everything that was collected. */
+void dump_table_reset(struct dump *d);
+/* Captures what has not been captured. */
+int dump_capture_from(struct dump *d, struct table *tb, struct err *e);
 /* Checks of the parts locks and fs, called while the tables of the check are there. */
 int locks_check_tables(struct dump *d, struct err *e);
 int fs_check_tables(struct dump *d, struct err *e);
+
+int files_load(struct restore *r, struct err *e);
+int files_build(struct restore *r, struct err *e);
+int files_task_filled(struct restore *r, struct rtask *t, struct err *e);
+int files_finish(struct restore *r, struct err *e);
+void files_restore_done(struct restore *r);
 
 /* ---- restore ---- */
 struct rtable_fd {

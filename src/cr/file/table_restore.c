@@ -21,12 +21,6 @@
 
 #define FD_NUMBER_MAX (1u << 30)
 
-int files_load(struct restore *r, struct err *e);
-int files_build(struct restore *r, struct err *e);
-int files_task_filled(struct restore *r, struct rtask *t, struct err *e);
-int files_finish(struct restore *r, struct err *e);
-void files_restore_done(struct restore *r);
-
 struct rtable *restore_table(struct restore *r)
 {
 	size_t i = cr_part_index(&cr_part_files);
