@@ -125,6 +125,8 @@ static int round_run(struct options *o, struct ct *c)
 		return say(FAILED, m.text);
 	}
 	printf("# %s\n", m.numbers);
+	if (o->place.net.on)
+		net_drop(&o->place.net, c->link);
 	ct_kill(c);
 	*c = target;
 	place_moved(&o->place);

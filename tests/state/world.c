@@ -47,11 +47,17 @@ int net_link(struct net *n, pid_t init, bool joined, unsigned *ret_link)
 
 	*ret_link = i;
 	return ip("ip link add gw%u type veth peer name eth0 address 02:77:00:00:00:02 netns %d && "
-		  "ip link set gw%u %s up && nsenter -t %d -n sh -c '"
+		  /* Outside of the bridge this world must not answer for 10.77.0.1 there. */
+		  "echo 8 >/proc/sys/net/ipv4/conf/gw%u/arp_ignore && ip link set gw%u %s up && nsenter -t %d -n sh -c '"
 		  "ip link set lo up; ip addr add 10.77.0.2/24 dev eth0 && "
 		  "ip addr add fd77::2/64 dev eth0 nodad && ip link set eth0 up && "
 		  "ip route add default via 10.77.0.1'",
-		  i, (int)init, i, joined ? "master br0" : "", (int)init);
+		  i, (int)init, i, i, joined ? "master br0" : "", (int)init);
+}
+
+int net_drop(const struct net *n, unsigned link)
+{
+	return ip("ip link del gw%u", link);
 }
 
 int net_joined(const struct net *n, unsigned link, bool joined)

@@ -18,5 +18,7 @@ int net_peer(struct net *n, const char *program);
 /* A link for a container; in the bridge at once, or (a target) up, but not joined yet. */
 int net_link(struct net *n, pid_t init, bool joined, unsigned *ret_link);
 int net_joined(const struct net *n, unsigned link, bool joined);
+/* Takes it away: before a container is killed, whose closing sockets would say goodbye. */
+int net_drop(const struct net *n, unsigned link);
 /* Ends the other end; 0: it was content. */
 int net_done(struct net *n);
