@@ -60,6 +60,9 @@ int main(void)
 	for (int i = 0; i < 2; i++) {
 		long before;
 
+		/* It has not run, but whether it has been scheduled to stop yet is another matter. */
+		for (int t = 0; t < 200 && state_of(kids[i]) != 'T'; t++)
+			usleep(5000);
 		CHECK(state_of(kids[i]) == 'T', "process %d is in state %c", i, state_of(kids[i]));
 		before = counts[i];
 		usleep(50000);

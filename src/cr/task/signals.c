@@ -301,15 +301,20 @@ static int queue(struct agent *a, const SignalQueueEntry *q, pid_t nspid, pid_t 
 {
 	for (size_t i = 0; q && i < q->n_signals;) {
 		struct aprog *p = aprog_new();
-		int ret;
+		int ret = 0, calls = 0;
 
 		if (!p)
 			return err_set(e, -ENOMEM, "no memory");
 		for (int k = 0; k < 32 && i < q->n_signals; k++, i++) {
-			struct aarg info = aprog_in(p, q->signals[i]->siginfo.data, sizeof(siginfo_t));
+			struct aarg info;
 			siginfo_t s;
 
 			memcpy(&s, q->signals[i]->siginfo.data, sizeof(s));
+			/* It would stop the agent, now.  The spine stops the process at the end. */
+			if (s.si_signo == SIGSTOP)
+				continue;
+			calls++;
+			info = aprog_in(p, q->signals[i]->siginfo.data, sizeof(siginfo_t));
 			if (shared)
 				APROG_CALL(p, 0, SYS_rt_sigqueueinfo, aarg_imm((uint64_t)nspid),
 					   aarg_imm((uint64_t)s.si_signo), info);
@@ -318,7 +323,8 @@ static int queue(struct agent *a, const SignalQueueEntry *q, pid_t nspid, pid_t 
 					   aarg_imm((uint64_t)nstid), aarg_imm((uint64_t)s.si_signo),
 					   info);
 		}
-		ret = agent_run(a, p, e);
+		if (calls)
+			ret = agent_run(a, p, e);
 		aprog_free(p);
 		if (ret < 0)
 			return err_context(e, ret, "queueing pending signals");

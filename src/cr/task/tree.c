@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -469,6 +470,7 @@ static int tree_frozen(struct dump *d, struct err *e)
 /* What is required of a core and no part has said. */
 static int core_complete(const struct task *t, struct thread *th)
 {
+	struct proc_status st = { 0 };
 	CoreEntry *c = th->core;
 
 	if (th != &t->threads[0])
@@ -478,9 +480,12 @@ static int core_complete(const struct task *t, struct thread *th)
 		if (!c->tc)
 			return -ENOMEM;
 	}
+	/* A SIGSTOP on its way, which the freeze came before, is as good as a stop. */
+	if (proc_status_read(t->proc_fd, &st, NULL) >= 0 &&
+	    (st.sig_shared | st.sig_pending) & 1ull << (SIGSTOP - 1))
+		th->group_stopped = true;
 	if (!c->tc->comm || !*c->tc->comm) {
-		struct proc_status st;
-		char *comm = strdup(proc_status_read(t->proc_fd, &st, NULL) >= 0 ? st.comm : "");
+		char *comm = strdup(st.comm);
 
 		if (!comm)
 			return -ENOMEM;
