@@ -1,4 +1,4 @@
-/* net - links, addresses, routes, permanent neighbours and sysctls of the network namespace.
+/* net - links, addresses, routes, neighbours and sysctls of the network namespace.
  *
  * Read: rtnetlink dumps from a socket made in the namespace, /proc/sys/net.  Put back: net_restore.c, where
  * it differs from what the target's configuration has made.  Refused by name here: links other than lo
@@ -162,11 +162,15 @@ bool net_route_is_set(const struct nlmsghdr *m)
 	       t->rtm_type == RTN_PROHIBIT || t->rtm_type == RTN_THROW;
 }
 
+/* Those that were learned go along, to be confirmed again: a question for an address that is asked while
+ * the target's link is not in the bridge yet is lost, and not asked again for a second. */
 bool net_neigh_is_set(const struct nlmsghdr *m)
 {
 	const struct ndmsg *n = rtnl_head(m, sizeof(*n));
 
-	return n && m->nlmsg_type == RTM_NEWNEIGH && (n->ndm_state & NUD_PERMANENT) &&
+	return n && m->nlmsg_type == RTM_NEWNEIGH &&
+	       (n->ndm_state & (NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE)) &&
+	       (n->ndm_state & NUD_PERMANENT || rtnl_attr(m, sizeof(*n), NDA_LLADDR)) &&
 	       (n->ndm_family == AF_INET || n->ndm_family == AF_INET6);
 }
 

@@ -412,6 +412,7 @@ static int neighs_build(struct net *n)
 		hdr = *(const struct ndmsg *)rtnl_head(m, sizeof(hdr));
 		hdr.ndm_ifindex = index_target(n, hdr.ndm_ifindex);
 		hdr.ndm_flags &= NTF_PROXY | NTF_ROUTER;
+		hdr.ndm_state = hdr.ndm_state & NUD_PERMANENT ? NUD_PERMANENT : NUD_STALE;
 		if (!hdr.ndm_ifindex)
 			continue;
 		r = rtnl_begin(&b, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &hdr, sizeof(hdr));

@@ -62,12 +62,50 @@ static int last_write(int out, void *arg)
 	return write(fd, text, (size_t)n) == n ? 0 : -errno;
 }
 
+/* The init's agent reads it at no cost, where the container has a procfs at its place. */
+static int inside(struct dump *d, struct task *t, struct err *e)
+{
+	struct aprog *p;
+	struct aarg out;
+	size_t fd;
+	int r;
+
+	if (t != d->tasks[0])
+		return 0;
+	p = aprog_new();
+	if (!p)
+		return err_sys(e, -ENOMEM, "last pid");
+	out = aprog_out(p, 24);
+	fd = APROG_CALL(p, 0, SYS_openat, aarg_imm((uint64_t)AT_FDCWD), aprog_str(p, "/proc/sys/kernel/ns_last_pid"),
+			aarg_imm(O_RDONLY | O_CLOEXEC));
+	APROG_CALL(p, AOP_MAY_FAIL, SYS_read, aarg_result(fd), out, aarg_imm(23));
+	APROG_CALL(p, 0, SYS_close, aarg_result(fd));
+	r = agent_run(t->threads[0].agent, p, NULL);
+	free(d->part_data[NS_DATA_PID]);
+	d->part_data[NS_DATA_PID] = r >= 0 && aprog_result(p, 1) > 0 ? strdup(aprog_out_data(p, out)) : NULL;
+	aprog_free(p);
+	return r == -EPIPE ? err_set(e, r, "the init is gone") : 0;
+}
+
+static void done(struct dump *d)
+{
+	free(d->part_data[NS_DATA_PID]);
+	d->part_data[NS_DATA_PID] = NULL;
+}
+
 static int frozen(struct dump *d, struct err *e)
 {
-	auto_free char *text = NULL;
+	auto_free char *text = ptr_take(d->part_data[NS_DATA_PID]);
 	GwBlob b = GW_BLOB__INIT;
-	int r = ns_visit(d->root_pid, CLONE_NEWPID, last_read, NULL, 64, &text, e);
+	uint32_t last;
+	int r = 0;
 
+	if (text)
+		text[strcspn(text, "\n")] = 0;
+	if (!text || parse_u32(text, 10, &last) < 0) {
+		free(ptr_take(text));
+		r = ns_visit(d->root_pid, CLONE_NEWPID, last_read, NULL, 64, &text, e);
+	}
 	if (r < 0)
 		return r;
 	b.has_data = true;
@@ -96,4 +134,5 @@ static int finish(struct restore *r, struct err *e)
 	return ns_visit(r->init_pid, CLONE_NEWPID, last_write, &last, 64, &none, e);
 }
 
-const struct cr_part cr_part_pidns = { .name = "PID namespace", .frozen = frozen, .finish = finish };
+const struct cr_part cr_part_pidns = { .name = "PID namespace", .inside = inside, .frozen = frozen,
+				       .done = done, .finish = finish };

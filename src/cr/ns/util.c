@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -62,8 +64,9 @@ static int all_read(int fd, size_t max, struct buf *b)
 	}
 }
 
-int ns_visit(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
-	     struct err *e)
+/* A PID namespace is entered by children only. */
+static int visit_by_child(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
+			  struct err *e)
 {
 	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	auto_fd int in = -1, out = -1;
@@ -90,6 +93,68 @@ int ns_visit(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, siz
 		return err_sys(e, r, "visiting the namespaces of process %d", (int)pid);
 	*ret = buf_take(&b);
 	return *ret ? 0 : err_sys(e, -ENOMEM, "visiting namespaces");
+}
+
+/* The others the engine, which has one thread, enters itself: a new process would have to wait for a
+ * processor, in the pause, where the machine is busy. */
+static const struct {
+	int flag;
+	const char *file;
+} kinds[] = { { CLONE_NEWNET, "net" }, { CLONE_NEWIPC, "ipc" }, { CLONE_NEWUTS, "uts" }, { CLONE_NEWCGROUP, "cgroup" } };
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static int homes_open(int flags, int home[KINDS])
+{
+	char path[48];
+
+	for (size_t i = 0; i < KINDS; i++) {
+		home[i] = -1;
+		if (!(flags & kinds[i].flag))
+			continue;
+		flags &= ~kinds[i].flag;
+		snprintf(path, sizeof(path), "/proc/thread-self/ns/%s", kinds[i].file);
+		home[i] = open(path, O_RDONLY | O_CLOEXEC);
+		if (home[i] < 0)
+			return -errno;
+	}
+	return flags ? -EINVAL : 0;
+}
+
+static int visit_ourselves(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
+			   struct err *e)
+{
+	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	auto_fd int out = memfd_create("visit", MFD_CLOEXEC);
+	auto_buf b = BUF_INIT;
+	int home[KINDS], r;
+
+	if (pidfd < 0 || out < 0)
+		return err_sys(e, -errno, "visiting the namespaces of process %d", (int)pid);
+	r = homes_open(flags, home);
+	if (r >= 0 && setns(pidfd, flags) < 0)
+		r = -errno;
+	if (r >= 0) {
+		r = fn(out, arg);
+		for (size_t i = 0; i < KINDS; i++)
+			if (home[i] >= 0 && setns(home[i], kinds[i].flag) < 0)
+				abort(); /* everything that follows would act in the wrong place */
+	}
+	for (size_t i = 0; i < KINDS; i++)
+		fd_close(&home[i]);
+	if (r >= 0 && lseek(out, 0, SEEK_SET) < 0)
+		r = -errno;
+	if (r >= 0)
+		r = all_read(out, max, &b);
+	if (r < 0)
+		return err_sys(e, r, "visiting the namespaces of process %d", (int)pid);
+	*ret = buf_take(&b);
+	return *ret ? 0 : err_sys(e, -ENOMEM, "visiting namespaces");
+}
+
+int ns_visit(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
+	     struct err *e)
+{
+	return (flags & CLONE_NEWPID ? visit_by_child : visit_ourselves)(pid, flags, fn, arg, max, ret, e);
 }
 
 int ns_socket(pid_t pid, int domain, int type, int protocol, int *ret, struct err *e)
