@@ -17,6 +17,9 @@ struct place {
 	char cgroup_top[256];
 	unsigned n_made;
 	struct net net; /* .on: with a link to the world outside */
+	/* A seccomp filter of the container's configuration at the bottom of all: 1, and at the target the
+	 * same policy in other instructions: 2. */
+	int policy;
 	const char *init, *guest; /* programs: the source's init; gw-init */
 };
 

@@ -251,6 +251,7 @@ int main(int argc, char **argv)
 					       { "init", required_argument, NULL, 'i' },
 					       { "net", no_argument, NULL, 'N' },
 					       { "faults", required_argument, NULL, 'F' },
+					       { "policy", required_argument, NULL, 'p' },
 					       { "keep", no_argument, NULL, 'k' },
 					       { NULL, 0, NULL, 0 } };
 	struct options o = { .rounds = 1, .compare = true };
@@ -269,6 +270,7 @@ int main(int argc, char **argv)
 		case 'g': o.place.guest = optarg; break;
 		case 'i': o.place.init = optarg; break;
 		case 'N': o.place.net.on = true; break;
+		case 'p': o.place.policy = strcmp(optarg, "other") == 0 ? 2 : 1; break;
 		case 'k': o.keep = true; break;
 		case 'v': o.verbose = true; break;
 		default: return FAILED;

@@ -14,7 +14,8 @@
 static const char *const status_keys[] = { "Name:", "Umask:", "Uid:", "Gid:", "Groups:",
 					   "Threads:", "SigBlk:", "SigIgn:",
 					   "SigCgt:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:",
-					   "CapAmb:", "NoNewPrivs:", "Seccomp:", NULL };
+					   "CapAmb:", "NoNewPrivs:", "Seccomp:",
+					   "Seccomp_filters:", NULL };
 
 /* Without those of timers, which may come between two looks, and SIGSTOP, by which the target of a move
  * stops what was stopped, when it is thawed. */

@@ -49,7 +49,7 @@ static void chain_done(struct chain *c)
 	memset(c, 0, sizeof(*c));
 }
 
-/* Filter `index` of a stopped thread, 0 being the newest.  1: there is none. */
+/* Filter `index` of a stopped thread, 0 being the oldest (the manual says otherwise).  1: there is none. */
 static int read_filter(pid_t tid, size_t index, ProtobufCBinaryData *ret, uint32_t *ret_flags)
 {
 	struct {
@@ -96,15 +96,6 @@ static int chain_read(pid_t tid, struct chain *ret, struct err *e)
 	if (r < 0) {
 		chain_done(&c);
 		return err_sys(e, r, "reading the seccomp filters of thread %d", (int)tid);
-	}
-	for (size_t i = 0; i < c.n / 2; i++) {
-		ProtobufCBinaryData v = c.v[i];
-		uint32_t f = c.flags[i];
-
-		c.v[i] = c.v[c.n - 1 - i];
-		c.flags[i] = c.flags[c.n - 1 - i];
-		c.v[c.n - 1 - i] = v;
-		c.flags[c.n - 1 - i] = f;
 	}
 	*ret = c;
 	return 0;
