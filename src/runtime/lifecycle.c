@@ -21,26 +21,46 @@
 
 #define STOP_TIMEOUT_DEFAULT 30
 
+static int lock_path(const char *state_dir, const char *name, char **ret, struct err *e)
+{
+	return asprintf(ret, "%s/locks/%s", state_dir, name) < 0 ? err_sys(e, -ENOMEM, "instance %s", name) : 0;
+}
+
 int instance_lock(const char *state_dir, const char *name, struct err *e)
 {
 	auto_free char *dir = NULL, *path = NULL;
-	auto_fd int fd = -1;
-	int r;
+	int r = lock_path(state_dir, name, &path, e);
 
-	if (asprintf(&dir, "%s/locks", state_dir) < 0 || asprintf(&path, "%s/%s", dir, name) < 0)
-		return err_sys(e, -ENOMEM, "instance %s", name);
-	r = folder_make(dir, 0700, e);
-	if (r < 0)
-		return r;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return err_sys(e, -errno, "cannot open %s", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-		return fd_take(&fd);
-	return errno == EWOULDBLOCK ?
-		       err_set(e, -EBUSY, "instance %s is busy with another operation; try again when it is done",
-			       name) :
-		       err_sys(e, -errno, "cannot lock %s", path);
+	if (r == 0 && asprintf(&dir, "%s/locks", state_dir) < 0)
+		r = err_sys(e, -ENOMEM, "instance %s", name);
+	if (r == 0)
+		r = folder_make(dir, 0700, e);
+	while (r == 0) {
+		auto_fd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		struct stat st;
+
+		if (fd < 0)
+			return err_sys(e, -errno, "cannot open %s", path);
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+			return errno == EWOULDBLOCK ?
+				       err_set(e, -EBUSY,
+					       "instance %s is busy with another operation; try again when it is done",
+					       name) :
+				       err_sys(e, -errno, "cannot lock %s", path);
+		/* A deletion may have taken the file away between the two: then it locks nothing. */
+		if (fstat(fd, &st) == 0 && st.st_nlink > 0)
+			return fd_take(&fd);
+	}
+	return r;
+}
+
+/* By who holds it and has removed the instance. */
+static void lock_remove(const char *state_dir, const char *name)
+{
+	auto_free char *path = NULL;
+
+	if (lock_path(state_dir, name, &path, NULL) == 0)
+		unlink(path);
 }
 
 struct session {
@@ -251,7 +271,10 @@ static int instance_delete_run(struct job *j, struct err *e)
 		r = db_instance_set_own(s.db, s.name, OWN_MINE, OWN_DELETING, e);
 	if (r == 0)
 		r = container_delete(s.c, e);
-	return r < 0 ? r : lifecycle(&s, "instance-deleted");
+	if (r < 0)
+		return r;
+	lock_remove(j->state_dir, s.name);
+	return lifecycle(&s, "instance-deleted");
 }
 
 /* ----------------------------------------- start, stop ---------------------------------------- */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "image_store/metadata.h"
@@ -262,6 +263,52 @@ static void later_wins(void **state)
 	assert_true(S_ISLNK(st.st_mode));
 }
 
+/* cap_net_raw=ep of the host's kind becomes one of the container's root.  Needs root. */
+static void file_capability(void **state)
+{
+	static const unsigned char v2[20] = { 1, 0, 0, 2, 0, 0x20 };
+	struct unpack u = { .file = tar, .below = "rootfs", .to = to, .idmap_base = 100000, .idmap_size = 65536 };
+	struct archive *a;
+	struct archive_entry *en;
+	unsigned char got[64];
+	char path[160];
+	struct stat st;
+	struct err e;
+
+	if (geteuid() != 0) {
+		skip();
+		return;
+	}
+	a = archive_write_new();
+	en = archive_entry_new();
+	archive_write_set_format_pax(a);
+	assert_int_equal(archive_write_open_filename(a, tar), ARCHIVE_OK);
+	archive_entry_set_pathname(en, "rootfs/ping");
+	archive_entry_set_filetype(en, AE_IFREG);
+	archive_entry_set_perm(en, 0755);
+	archive_entry_set_uid(en, 3);
+	archive_entry_set_gid(en, 4);
+	archive_entry_set_size(en, 0);
+	archive_entry_xattr_add_entry(en, "security.capability", v2, sizeof(v2));
+	archive_entry_xattr_add_entry(en, "trusted.evil", "x", 1);
+	assert_int_equal(archive_write_header(a, en), ARCHIVE_OK);
+	archive_entry_free(en);
+	archive_write_close(a);
+	archive_write_free(a);
+	folder_remove(to, NULL);
+	assert_int_equal(folder_make(to, 0755, NULL), 0);
+	assert_int_equal(unpack_run(&u, &e), 0);
+	snprintf(path, sizeof(path), "%s/ping", to);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_uid, 100003);
+	assert_int_equal(st.st_gid, 100004);
+	assert_int_equal(getxattr(path, "security.capability", got, sizeof(got)), 24);
+	assert_int_equal(got[3], 3); /* version 3, with the id of the container's root behind it */
+	assert_int_equal(got[5], 0x20);
+	assert_int_equal(got[20] | got[21] << 8 | got[22] << 16, 100000);
+	assert_int_equal(getxattr(path, "trusted.evil", got, sizeof(got)), -1);
+}
+
 static void not_an_archive(void **state)
 {
 	int fd = open(tar, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -356,7 +403,7 @@ int main(void)
 		cmocka_unit_test(hard_links_out), cmocka_unit_test(foreign_owner),
 		cmocka_unit_test(later_wins),	  cmocka_unit_test(not_an_archive),
 		cmocka_unit_test(cut_short),	  cmocka_unit_test(yaml),
-		cmocka_unit_test(import_and_delete),
+		cmocka_unit_test(import_and_delete), cmocka_unit_test(file_capability),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -180,6 +180,14 @@ static void profiles(void **state)
 	db_free(db);
 }
 
+static const char *lock_file(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/locks/%s", top, name);
+	return path;
+}
+
 static void locks(void **state)
 {
 	struct err e;
@@ -190,6 +198,8 @@ static void locks(void **state)
 	b = instance_lock(top, "c2", &e);
 	assert_true(b >= 0);
 	close(b);
+	/* The file of a held lock is taken away: the next one does not stumble over it. */
+	assert_int_equal(unlinkat(-100, lock_file("c1"), 0), 0);
 	close(a);
 	a = instance_lock(top, "c1", &e);
 	assert_true(a >= 0);
