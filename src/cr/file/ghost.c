@@ -8,6 +8,7 @@
  * if that is free, and unlinked at once; each open file is another open of it by /proc/self/fd.
  * Not covered: extended attributes; files above the limit, which are refused by name. */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +275,18 @@ static int ghost_place(struct restore *r, uint32_t id, const char *name, bool di
 	return got < 0 ? err_context(e, got, "making the deleted file %s", name) : 0;
 }
 
+/* A file that was made by O_TMPFILE can be linked later; one that was unlinked cannot. */
+static int tmpfile_place(struct restore *r, const char *name, int *ret_fd, struct err *e)
+{
+	const char *slash = strrchr(name, '/');
+	char dir[PATH_MAX];
+
+	if (!slash || strlen(name) >= PATH_MAX)
+		return err_set(e, -EINVAL, "%s is no proper path", name);
+	snprintf(dir, sizeof(dir), "%.*s", slash == name ? 1 : (int)(slash - name), name);
+	return rfile_open_in_task(r->tasks[0], dir, O_TMPFILE | O_RDWR, ret_fd, e);
+}
+
 static int ghost_fill(struct restore *r, const GhostFileEntry *ge, size_t pos, uint32_t id, int fd,
 		      struct err *e)
 {
@@ -307,7 +320,7 @@ static int ghost_fill(struct restore *r, const GhostFileEntry *ge, size_t pos, u
 	return 0;
 }
 
-int ghost_open(struct restore *r, uint32_t id, const char *name, struct err *e)
+int ghost_open(struct restore *r, uint32_t id, const char *name, bool tmpfile, struct err *e)
 {
 	struct rtable *rt = restore_table(r);
 	const struct record *rec = image_find(r->image, REC_REMAP_FPATH, id, NULL);
@@ -331,7 +344,9 @@ int ghost_open(struct restore *r, uint32_t id, const char *name, struct err *e)
 		gs = rt->ghosts = calloc(1, sizeof(*gs));
 	if (!gs || array_grow(gs->list, gs->n, gs->cap) < 0)
 		return err_sys(e, -ENOMEM, "deleted files");
-	got = ghost_place(r, re->remap_id, name, S_ISDIR(ge->mode), &fd, e);
+	got = tmpfile ? tmpfile_place(r, name, &fd, e) : -EOPNOTSUPP;
+	if (got < 0)
+		got = ghost_place(r, re->remap_id, name, S_ISDIR(ge->mode), &fd, e);
 	if (got == 0)
 		got = ghost_fill(r, ge, pos, re->remap_id, fd, e);
 	if (got < 0)

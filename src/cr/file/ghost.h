@@ -8,8 +8,9 @@ int ghost_check(struct dump *d, struct ofile *f, struct err *e);
 int ghost_capture(struct dump *d, struct ofile *f, struct err *e);
 
 /* The engine's descriptor of the ghost that file `id` is an open of; -ENOENT: it is no ghost. Made
- * on the first call, beside `name` where that is possible; owned by the restore. */
-int ghost_open(struct restore *r, uint32_t id, const char *name, struct err *e);
+ * on the first call, beside `name` where that is possible (`tmpfile`: by O_TMPFILE, so that it can
+ * still be given a name); owned by the restore. */
+int ghost_open(struct restore *r, uint32_t id, const char *name, bool tmpfile, struct err *e);
 void ghosts_done(struct restore *r);
 
 /* Data of a file, holes left out, as REC_GW_BLOBs with this id behind the record written last. */

@@ -30,6 +30,7 @@
 #include "cr/file/table.h"
 
 #define DELETED " (deleted)"
+#define TMPFILE_BIT ((unsigned)O_TMPFILE & ~(unsigned)O_DIRECTORY)
 
 static const struct {
 	unsigned major, minor;
@@ -293,11 +294,13 @@ static int reg_compare(const RegFileEntry *re, const GwFile *gf, int fd, struct 
 
 static unsigned open_flags(const RegFileEntry *re)
 {
-	const unsigned keep = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_SYNC |
-			      O_DSYNC | O_DIRECTORY;
+	/* O_TMPFILE contains O_DIRECTORY and stays in the flags of a regular file. */
+	const unsigned dir = S_ISDIR(re->mode) ? O_DIRECTORY : 0;
+	const unsigned keep =
+		O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_SYNC | O_DSYNC | dir;
 
 	if (re->flags & O_PATH)
-		return re->flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW);
+		return re->flags & (O_PATH | dir | O_NOFOLLOW);
 	return (re->flags & keep) | O_NOCTTY;
 }
 
@@ -327,7 +330,7 @@ static int reg_open_any(struct restore *r, const struct rfile *f, const GwFile *
 	const RegFileEntry *re = f->fe->reg;
 	int fd = -1, got;
 
-	got = ghost_open(r, f->id, re->name, e);
+	got = ghost_open(r, f->id, re->name, re->flags & TMPFILE_BIT, e);
 	if (got >= 0) {
 		got = rfile_reopen(r, got, open_flags(re) & ~(unsigned)O_NOFOLLOW);
 		return got < 0 ? err_sys(e, got, "opening the deleted file %s", re->name) : got;
