@@ -16,6 +16,7 @@
 #include "migrate/side.h"
 #include "migrate/verbs.h"
 #include "network/link.h"
+#include "runtime/lock.h"
 
 #define STEP_MS 120000
 #define LONG_MS (24 * 3600 * 1000)
@@ -45,9 +46,15 @@ static uint64_t realtime_ns(void)
 static int own_take(struct source *m, struct err *e)
 {
 	const char *secret = json_string_value(json_object_get(json_object_get(m->s.job->spec, "secrets"), "control"));
+	/* No start or stop of before is on its way while the row changes hands. */
+	auto_fd int lock = instance_lock(m->s.job->state_dir, m->s.name, e);
 	json_t *row;
 	int r;
 
+	if (lock < 0)
+		return lock;
+	if (m->live != (container_init_pid(m->c) > 0))
+		return err_set(e, -EBUSY, "%s has just been %s; try again", m->s.name, m->live ? "stopped" : "started");
 	r = db_instance_set_own(m->s.db, m->s.name, OWN_MINE, OWN_OUTGOING, e);
 	if (r == -EBUSY)
 		return err_set(e, r, "%s is just being created, moved or deleted", m->s.name);
