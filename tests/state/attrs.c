@@ -44,6 +44,24 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
+/* A real-time thread, where one may have such. */
+static void *rt_main(void *arg)
+{
+	struct sched_param sp = { .sched_priority = 11 }, now;
+	int may = syscall(SYS_sched_setscheduler, 0, SCHED_FIFO | SCHED_RESET_ON_FORK, &sp) == 0;
+
+	MUST(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 3));
+	pthread_barrier_wait(&before);
+	pthread_barrier_wait(&after);
+	MUST(syscall(SYS_sched_getparam, 0, &now));
+	if (may && (syscall(SYS_sched_getscheduler, 0) != (SCHED_FIFO | SCHED_RESET_ON_FORK) ||
+		    now.sched_priority != 11))
+		complaint = "the real-time policy is gone";
+	if (syscall(SYS_ioprio_get, 1, 0) != (2 << 13 | 3))
+		complaint = "the I/O priority is gone";
+	return NULL;
+}
+
 static int score(void)
 {
 	FILE *f = fopen("/proc/self/oom_score_adj", "re");
@@ -64,7 +82,7 @@ int main(void)
 	size_t robust_len;
 	cpu_set_t one, cpus;
 	char name[16];
-	pthread_t th;
+	pthread_t th, rt;
 	int sig, sub, dumpable;
 	unsigned filter = 0;
 	void *locked;
@@ -98,8 +116,9 @@ int main(void)
 	f = fopen("/proc/self/coredump_filter", "we");
 	CHECK(f && fprintf(f, "0x7f") == 4 && fclose(f) == 0, "coredump_filter: %m");
 	MUST(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
-	pthread_barrier_init(&before, NULL, 2);
-	pthread_barrier_init(&after, NULL, 2);
+	pthread_barrier_init(&before, NULL, 3);
+	pthread_barrier_init(&after, NULL, 3);
+	pthread_create(&rt, NULL, rt_main, NULL);
 	pthread_create(&th, NULL, thread_main, NULL);
 	pthread_barrier_wait(&before);
 
@@ -135,6 +154,7 @@ int main(void)
 	CHECK(address == address_now, "the tid address was %p, is %p", address, address_now);
 	pthread_barrier_wait(&after);
 	pthread_join(th, NULL);
+	pthread_join(rt, NULL);
 	CHECK(!complaint, "%s", complaint);
 	/* pthread_join above waited for the kernel to clear the thread's id. */
 	state_pass();
