@@ -2,6 +2,7 @@
 #include "sys/sock_diag.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -76,14 +77,14 @@ static int diag_dump(int fd, const void *req, size_t req_len,
 		return -errno;
 	for (;;) {
 		struct nlmsghdr *h;
-		size_t left;
+		int left;
 
 		n = recv(fd, buf, 65536, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return n < 0 ? -errno : -EPROTO;
-		left = (size_t)n;
+		left = (int)n;
 		for (h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
@@ -115,14 +116,14 @@ int udiag_parse(const void *body, size_t len, struct udiag_sock *ret)
 	const struct unix_diag_msg *m = body;
 	struct udiag_sock s = { 0 };
 	const struct rtattr *a;
-	size_t left;
+	int left; /* the macros need a sign: the last padding may be missing */
 
-	if (len < NLMSG_ALIGN(sizeof(*m)))
+	if (len < NLMSG_ALIGN(sizeof(*m)) || len > INT_MAX)
 		return -EPROTO;
 	s.ino = m->udiag_ino;
 	s.type = m->udiag_type;
 	s.state = m->udiag_state;
-	left = len - NLMSG_ALIGN(sizeof(*m));
+	left = (int)(len - NLMSG_ALIGN(sizeof(*m)));
 	for (a = (const void *)((const char *)body + NLMSG_ALIGN(sizeof(*m))); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left)) {
 		const void *p = RTA_DATA(a);
@@ -273,9 +274,9 @@ int idiag_parse(const void *body, size_t len, struct idiag_sock *ret)
 	const struct inet_diag_msg *m = body;
 	struct idiag_sock s = { 0 };
 	const struct rtattr *a;
-	size_t left;
+	int left; /* the macros need a sign: the last padding may be missing */
 
-	if (len < NLMSG_ALIGN(sizeof(*m)))
+	if (len < NLMSG_ALIGN(sizeof(*m)) || len > INT_MAX)
 		return -EPROTO;
 	s.ino = m->idiag_inode;
 	s.family = m->idiag_family;
@@ -287,7 +288,7 @@ int idiag_parse(const void *body, size_t len, struct idiag_sock *ret)
 	s.ifindex = m->id.idiag_if;
 	s.rqueue = m->idiag_rqueue;
 	s.wqueue = m->idiag_wqueue;
-	left = len - NLMSG_ALIGN(sizeof(*m));
+	left = (int)(len - NLMSG_ALIGN(sizeof(*m)));
 	for (a = (const void *)((const char *)body + NLMSG_ALIGN(sizeof(*m))); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left)) {
 		if (a->rta_type == INET_DIAG_SHUTDOWN && RTA_PAYLOAD(a) >= 1)
