@@ -338,9 +338,9 @@ static int clear_way(struct session *s, struct archive_entry *en, int up, const 
 
 static int put_entry(struct session *s, struct archive_entry *en, const char *path)
 {
-	const char *hard = archive_entry_hardlink(en), *name;
+	const char *hard = archive_entry_hardlink(en), *name = NULL;
 	mode_t type = archive_entry_filetype(en);
-	uint32_t uid, gid;
+	uint32_t uid = 0, gid = 0;
 	int up, r;
 
 	r = shift(s, archive_entry_uid(en), &uid, path);
