@@ -88,6 +88,8 @@ struct dump {
 	int root_fd;              /* the container's root folder, O_PATH (of root_pid) */
 	struct sink *sink;        /* NULL in a check */
 	struct refusals refusals;
+	size_t n_passing;         /* of these, such as pass by themselves when the tree runs on for a
+				   * moment (vfork, queues): then the freeze is tried again */
 	void *part_data[32];
 	bool check_only;
 	const struct waits *waits; /* of cr/task/restart.c, from before the freeze; may be NULL */

@@ -20,6 +20,9 @@
 
 #define FREEZE_TIMEOUT_MS 10000
 #define STREAM_VERSION 1
+/* Of a freeze, where what stands against it comes and goes. */
+#define TRIES 30
+#define TRY_STEP_NS 5000000
 
 struct run {
 	const struct dump_opts *o;
@@ -100,26 +103,107 @@ static int checks_run(struct dump *d, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-static int check_running(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct waits **ret_waits,
+/* Looks at the tree as it runs.  Half of what is seen may be gone already, so that only a content
+ * result counts. */
+static int check_running(pid_t pid, const char *cgroup, struct waits **ret_waits, bool *ret_content,
 			 struct err *e)
 {
+	struct err ignored;
 	struct dump d;
 	int r = dump_open(&d, pid, cgroup, true, e);
 
 	if (r >= 0)
-		r = checks_run(&d, e);
+		r = tree_collect(&d, e);
 	if (r >= 0 && ret_waits)
 		r = waits_take(&d, ret_waits, e);
+	*ret_content = r >= 0 && checks_run(&d, &ignored) >= 0 && d.refusals.n == 0;
+	parts_done(&d);
+	dump_close(&d);
+	return r;
+}
+
+/* Worth another try in a moment? */
+static bool all_pass(const struct dump *d)
+{
+	return d->refusals.n && d->n_passing == d->refusals.n;
+}
+
+static int settled(struct dump *d, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < cr_parts_n && r >= 0; i++)
+		if (cr_parts[i]->settled)
+			r = cr_parts[i]->settled(d, e);
+	return r;
+}
+
+/* -EAGAIN: something that passes by itself stands against it. */
+static int freeze_once(struct dump *d, bool last, struct err *e)
+{
+	int r = freezer_set(d->cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+
+	if (r >= 0)
+		r = settled(d, e);
+	if (r == -EAGAIN && last) {
+		log_info("%s still; it is not waited for any longer", err_text(e));
+		r = 0;
+	}
+	if (r >= 0)
+		r = checks_run(d, e);
+	return r >= 0 && !last && all_pass(d) ? -EAGAIN : r;
+}
+
+static void thaw(struct dump *d)
+{
+	struct err e = { 0 };
+
+	if (d->cgroup_fd >= 0 && freezer_set(d->cgroup_fd, false, FREEZE_TIMEOUT_MS, &e) < 0)
+		log_error("%s", err_text(&e));
+}
+
+/* Freezes and checks; d is open afterwards, and the tree frozen, whatever the result. */
+static int freeze_and_check(struct dump *d, pid_t pid, const char *cgroup, bool check_only,
+			    const struct waits *waits, struct timespec *ret_start, struct err *e)
+{
+	for (int i = 0;; i++) {
+		int r = dump_open(d, pid, cgroup, check_only, e);
+
+		d->waits = waits;
+		clock_gettime(CLOCK_MONOTONIC, ret_start);
+		if (r >= 0)
+			r = freeze_once(d, i == TRIES, e);
+		if (r != -EAGAIN)
+			return r;
+		parts_done(d);
+		thaw(d);
+		dump_close(d);
+		nanosleep(&(struct timespec){ 0, TRY_STEP_NS }, NULL);
+	}
+}
+
+static int check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct waits **ret_waits,
+		 struct err *e)
+{
+	struct timespec start;
+	struct dump d;
+	bool content;
+	int r = check_running(pid, cgroup, ret_waits, &content, e);
+
+	if (r < 0 || content)
+		return r;
+	/* The word of a tree that stands, for a moment, is what counts. */
+	r = freeze_and_check(&d, pid, cgroup, true, NULL, &start, e);
 	refusals_move(&d, ret_refusals);
 	parts_done(&d);
-	parts_done(&d);
+	thaw(&d);
 	dump_close(&d);
 	return r;
 }
 
 int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e)
 {
-	return check_running(pid, cgroup, ret_refusals, NULL, e);
+	return check(pid, cgroup, ret_refusals, NULL, e);
 }
 
 static int refused(struct run *run, struct err *e)
@@ -133,71 +217,30 @@ static int refused(struct run *run, struct err *e)
 
 static int stage_check(struct run *run, struct err *e)
 {
-	int r = check_running(run->o->pid, run->o->cgroup, &run->refused, &run->waits, e);
+	int r = check(run->o->pid, run->o->cgroup, &run->refused, &run->waits, e);
 
 	return r < 0 ? r : refused(run, e);
 }
 
-/* For states that pass by themselves the tree runs on this often and this long. */
-#define SETTLE_TRIES 20
-#define SETTLE_STEP_US 5000
-
-static int settled(struct dump *d, struct err *e)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < cr_parts_n && r >= 0; i++)
-		if (cr_parts[i]->settled)
-			r = cr_parts[i]->settled(d, e);
-	return r;
-}
-
+/* What appeared since the check on the running tree refuses too, if it does not pass by itself. */
 static int stage_freeze(struct run *run, struct err *e)
 {
-	int r = dump_open(&run->d, run->o->pid, run->o->cgroup, false, e);
+	int r = freeze_and_check(&run->d, run->o->pid, run->o->cgroup, false, run->waits, &run->start, e);
 
-	run->d.waits = run->waits;
-	for (int i = 0; r >= 0; i++) {
-		bool last = i == SETTLE_TRIES;
-
-		clock_gettime(CLOCK_MONOTONIC, &run->start);
-		r = freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
-		if (r >= 0)
-			r = settled(&run->d, e);
-		if (r != -EAGAIN || last) {
-			if (r == -EAGAIN)
-				log_info("%s still; it is not waited for any longer", err_text(e));
-			return r == -EAGAIN ? 0 : r;
-		}
-		r = freezer_set(run->d.cgroup_fd, false, FREEZE_TIMEOUT_MS, e);
-		usleep(SETTLE_STEP_US);
-	}
-	return r;
-}
-
-static void undo_freeze(struct run *run)
-{
-	struct err e = { 0 };
-
-	if (run->d.cgroup_fd < 0)
-		return;
-	if (freezer_set(run->d.cgroup_fd, false, FREEZE_TIMEOUT_MS, &e) < 0)
-		log_error("%s", err_text(&e));
-}
-
-/* What appeared since the check on the running tree refuses too. */
-static int stage_collect(struct run *run, struct err *e)
-{
-	int r;
-
-	r = sink_stream_new(run->o->data_fd, &run->d.sink, e);
-	if (r < 0)
-		return r;
-	r = checks_run(&run->d, e);
 	if (r < 0)
 		return r;
 	refusals_move(&run->d, &run->refused);
 	return refused(run, e);
+}
+
+static void undo_freeze(struct run *run)
+{
+	thaw(&run->d);
+}
+
+static int stage_stream(struct run *run, struct err *e)
+{
+	return sink_stream_new(run->o->data_fd, &run->d.sink, e);
 }
 
 #define EACH_THREAD(d, t, th)                                                       \
@@ -469,7 +512,7 @@ static const struct stage {
 } stages[] = {
 	{ "check", stage_check, NULL },
 	{ "freeze", stage_freeze, undo_freeze },
-	{ "collect", stage_collect, NULL },
+	{ "stream", stage_stream, NULL },
 	{ "seize", stage_seize, undo_seize },
 	{ "registers", stage_stopped, NULL },
 	{ "inside", stage_inside, NULL },

@@ -26,7 +26,8 @@ struct dump_opts {
 int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t *ret_bytes,
 	     struct dump_times *ret_times, struct err *e);
 
-/* Only the checks, on a tree that runs.  0 also where there are refusals. */
+/* Only the checks; the tree is frozen for a moment if it is not content as it runs.  0 also where there
+ * are refusals. */
 int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e);
 
 /* After an engine was killed: switches off what it may have left in the tree and thaws the cgroup. */

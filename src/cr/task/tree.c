@@ -303,12 +303,19 @@ static int kcmp_order(const void *pa, const void *pb, void *arg)
 	return r == 1 ? -1 : r == 2 ? 1 : r == 0 ? 0 : a->pid - b->pid;
 }
 
+/* A child that has its parent's memory until it executes something, while its parent waits. */
+static bool is_vfork(const struct task *a, const struct task *b, int type)
+{
+	return type == KCMP_VM && (a->parent == b || b->parent == a);
+}
+
 static int shared_refuse(struct dump *d, struct task **list, size_t n, int type, const char *what)
 {
 	qsort_r(list, n, sizeof(*list), kcmp_order, &type);
 	for (size_t i = 1; i < n; i++) {
 		if (kcmp(list[i - 1]->pid, list[i]->pid, type) != 0)
 			continue;
+		d->n_passing += is_vfork(list[i - 1], list[i], type);
 		if (refusals_add(&d->refusals, list[i]->nspid, "", what,
 				 "it shares this with process %d without being a thread of it",
 				 (int)list[i - 1]->nspid) < 0)
