@@ -309,7 +309,12 @@ int main(void)
 	CHECK(v == 2 * 98304, "send buffer %d", v);
 	len = sizeof(uc);
 	MUST(getsockopt(ca, SOL_SOCKET, SO_PEERCRED, &uc, &len));
-	CHECK(uc.uid == getuid() && uc.gid == getgid(), "peer: uid %u gid %u", uc.uid, uc.gid);
+	CHECK(uc.uid == getuid() && uc.gid == getgid() && uc.pid == getpid(), "peer: pid %d uid %u gid %u", uc.pid,
+	      uc.uid, uc.gid);
+	MUST(getsockopt(cs, SOL_SOCKET, SO_PEERCRED, &uc, &len));
+	CHECK(uc.pid == getpid(), "listener: pid %d", uc.pid);
+	MUST(getsockopt(half[0], SOL_SOCKET, SO_PEERCRED, &uc, &len));
+	CHECK(uc.pid == getpid(), "pair: pid %d", uc.pid);
 
 	name_is(relative, "./relative.sock");
 	tmp = connected(SOCK_DGRAM, "/work/relative.sock");

@@ -289,8 +289,16 @@ static int sock_end_finish(struct restore *r, struct err *e)
 	return inet_finish(r, e);
 }
 
+/* Ahead of that of part "files", which builds what is late. */
+static int sock_part_finish(struct restore *r, struct err *e)
+{
+	sock_restore_of(r)->late = true;
+	return 0;
+}
+
 const struct cr_part cr_part_sock = {
 	.name = "sock",
+	.finish = sock_part_finish,
 	.settled = sock_settled,
 	.check = sock_part_check,
 	.recover = sock_part_recover,

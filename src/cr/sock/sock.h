@@ -73,6 +73,7 @@ struct sock_restore {
 	struct usk **unix_socks; /* ascending by inode */
 	size_t n_unix, cap_unix;
 	bool unix_sorted;
+	bool late; /* all tasks stand, with their own credentials */
 	struct isk **inet_socks;
 	size_t n_inet, cap_inet;
 };

@@ -42,5 +42,13 @@ int unix_bind(struct restore *r, const struct usk *s, int fd, bool aside, struct
 /* `as`: the socket whose SO_PEERCRED says who did it; NULL: nobody will ask. */
 int unix_listen(struct restore *r, const struct usk *as, int fd, int backlog, struct err *e);
 int unix_socketpair(struct restore *r, const struct usk *as, int type, int ret_fds[2], struct err *e);
+/* The living task that made the call and can make it again; NULL: none. */
+struct rtask *unix_maker(struct restore *r, const struct usk *as);
+/* It cannot yet: build this socket late. */
+bool unix_maker_awaited(struct restore *r, const struct usk *as);
+int unix_maker_socketpair(struct rtask *t, int type, int ret_fds[2]);
+int unix_maker_listen(struct rtask *t, int fd, int backlog);
+/* node: of the socket to connect to, -1: goes by its name. */
+int unix_maker_connect(struct rtask *t, int c, const struct sockaddr_un *to, socklen_t len, int node);
 /* Connects c to the bound socket `to`, whatever its name leads to.  Does not wait. */
 int unix_connect(struct restore *r, const struct usk *as, int c, int to, struct err *e);

@@ -10,7 +10,7 @@
  * last options come in unix_finish, when every socket stands.
  *
  * SO_PEERCRED: the engine takes on the recorded effective ids for socketpair, listen and connect.  The
- * process id is that of the recorded task where unix_make.c can have it make the call. */
+ * process id is that of the recorded task where it can make the call itself (unix_maker.c). */
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -333,6 +333,8 @@ int unix_build(struct restore *r, struct rfile *f, struct err *e)
 
 	if (ret < 0 || s->made)
 		return ret;
+	if (unix_maker_awaited(r, s) || unix_maker_awaited(r, s->peer))
+		return 1;
 	if (is_connected_stream(s))
 		return build_stream(r, s, e);
 	if (s->u->type == SOCK_DGRAM && s->peer && s->peer->peer == s && s->peer != s &&
