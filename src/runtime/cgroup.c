@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -130,12 +131,24 @@ static int mount_add(struct cgroup_mounts *ms, char *pid1, const char *point, co
 	return 0;
 }
 
+/* What is mounted over is listed too, but its path leads elsewhere. */
+static bool mount_is_reachable(const char *point, uint64_t id)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, point, AT_NO_AUTOMOUNT, STATX_MNT_ID, &st) < 0)
+		return false;
+	return !(st.stx_mask & STATX_MNT_ID) || st.stx_mnt_id == id;
+}
+
 /* One line of mountinfo: "36 35 0:30 ROOT POINT OPTIONS [tags] - TYPE SOURCE SUPEROPTIONS". */
 static int mount_line(struct cgroup_mounts *ms, char *pid1, char *line)
 {
 	char *dash = strstr(line, " - "), *save = NULL, *point = NULL, *type, *options;
+	const char *p = line;
+	uint64_t id;
 
-	if (!dash)
+	if (!dash || parse_u64_at(&p, 10, &id) < 0)
 		return 0;
 	*dash = '\0';
 	type = dash + 3;
@@ -147,6 +160,8 @@ static int mount_line(struct cgroup_mounts *ms, char *pid1, char *line)
 	if (!point || !options)
 		return 0;
 	octal_unescape(point);
+	if (!mount_is_reachable(point, id))
+		return 0;
 	return mount_add(ms, pid1, point, options + 1, str_starts(type, "cgroup2 "));
 }
 

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -56,19 +57,43 @@ static int clock_initial(clockid_t clock, int64_t *ret_ns, struct err *e)
 	return 0;
 }
 
+int clock_boottime_offset(int64_t *ret_ns, struct err *e)
+{
+	return offset_read(0, CLOCK_BOOTTIME, ret_ns, e);
+}
+
+static int64_t tick_ns(void)
+{
+	long hz = sysconf(_SC_CLK_TCK);
+
+	return NS / (hz > 0 ? hz : 100);
+}
+
+int64_t clock_ticks_between(int64_t here_ns, int64_t there_ns)
+{
+	return (here_ns - there_ns) / tick_ns();
+}
+
 int clock_offsets_for(uint64_t monotonic_ns, uint64_t boottime_ns, struct clock_offsets *ret, struct err *e)
 {
-	int64_t mono, boot;
+	int64_t mono, boot, own, apart, tick = tick_ns();
 	int r = clock_initial(CLOCK_MONOTONIC, &mono, e);
 
 	if (r == 0)
 		r = clock_initial(CLOCK_BOOTTIME, &boot, e);
+	if (r == 0)
+		r = clock_boottime_offset(&own, e);
 	if (r < 0)
 		return r;
 	if (monotonic_ns > INT64_MAX / 2 || boottime_ns > INT64_MAX / 2)
 		return err_set(e, -ERANGE, "a clock of %llu ns cannot be", (unsigned long long)monotonic_ns);
+	apart = (int64_t)boottime_ns - boot - own;
+	/* Up to the next whole tick; the remainder of a negative number is negative: that is up already. */
+	if (apart % tick > 0)
+		apart += tick;
+	apart -= apart % tick;
 	*ret = (struct clock_offsets){ .monotonic_ns = (int64_t)monotonic_ns - mono,
-				       .boottime_ns = (int64_t)boottime_ns - boot };
+				       .boottime_ns = own + apart };
 	return 0;
 }
 

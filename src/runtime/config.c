@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "runtime/clocks.h"
 #include "runtime/internal.h"
 #include "runtime/program.h"
 
@@ -75,14 +76,17 @@ static int part_common(struct container *c, struct buf *b)
 static int part_hooks(struct container *c, struct buf *b, struct err *e)
 {
 	auto_free char *hook = NULL;
+	int64_t offset;
 	int r = program_find("gw-hook", &hook, e);
 
+	if (r == 0)
+		r = clock_boottime_offset(&offset, e);
 	if (r < 0)
 		return r;
 	if (strchr(hook, '\'') || strchr(c->run_dir, '\''))
 		return err_set(e, -EINVAL, "a quote in %s or %s cannot be used", hook, c->run_dir);
-	r = buf_addf(b, "lxc.hook.start-host = '%s' '%s' up\nlxc.hook.post-stop = '%s' '%s' down\n", hook, c->run_dir,
-		     hook, c->run_dir);
+	r = buf_addf(b, "lxc.hook.start-host = '%s' '%s' %lld\nlxc.hook.post-stop = '%s' '%s' %lld\n", hook,
+		     c->run_dir, (long long)offset, hook, c->run_dir, (long long)offset);
 	return r < 0 ? err_sys(e, r, "configuration") : 0;
 }
 

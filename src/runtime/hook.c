@@ -1,4 +1,5 @@
-/* gw-hook - what liblxc's monitor runs for us: `gw-hook RUNDIR NAME SECTION TYPE`.
+/* gw-hook - what liblxc's monitor runs for us: `gw-hook RUNDIR OFFSET`, OFFSET being the host's own
+ * of CLOCK_BOOTTIME in ns.
  *
  * start-host: the container stands, its init waits to be executed.  Writes down who the monitor and the
  * init are (again at each reboot inside) and puts the veth into the bridge that RUNDIR/link names
@@ -7,7 +8,6 @@
  * What went wrong is left in RUNDIR/hook-error for the job that starts the container. */
 #include <fcntl.h>
 #include <net/if.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "network/link.h"
+#include "runtime/clocks.h"
 #include "runtime/runpid.h"
 
 static int path_of(const char *dir, const char *file, char **ret)
@@ -47,35 +48,38 @@ static int link_attach(const char *dir, struct err *e)
 	return link_join_bridge(text, bridge, e);
 }
 
-/* Start times are shown by the reader's own clock, and the daemon will compare them with what it reads: the
- * hook runs in the container's time namespace, as the monitor does.  A kernel without them has no file. */
-static int host_time_enter(struct err *e)
+/* The start time as the daemon will read it, whose offset of CLOCK_BOOTTIME is `host`; see clocks.h. */
+static int runpid_for_host(pid_t pid, int64_t host, struct runpid *ret, struct err *e)
 {
-	auto_fd int fd = open("/proc/1/ns/time", O_RDONLY | O_CLOEXEC);
+	int64_t own;
+	int r = clock_boottime_offset(&own, e);
 
-	if (fd < 0 && errno == ENOENT)
-		return 0;
-	if (fd < 0 || setns(fd, 0) < 0)
-		return err_sys(e, -errno, "cannot enter the host's time namespace");
+	if (r < 0)
+		return r;
+	r = runpid_of(pid, ret);
+	if (r < 0)
+		return err_sys(e, r, "process %d", (int)pid);
+	ret->start = (uint64_t)((int64_t)ret->start - clock_ticks_between(own, host));
 	return 0;
 }
 
-static int pids_write(const char *dir, struct err *e)
+static int pids_write(const char *dir, const char *host_offset, struct err *e)
 {
 	const char *text = getenv("LXC_PID");
 	struct runpid monitor, init;
+	int64_t host;
 	int pid = 0, r;
 
+	if (!host_offset || parse_i64(host_offset, 10, &host) < 0)
+		return err_set(e, -EINVAL, "the host's offset of CLOCK_BOOTTIME is missing");
 	if (!text || parse_int(text, &pid) < 0)
 		return err_set(e, -EINVAL, "liblxc gave no LXC_PID");
-	r = host_time_enter(e);
+	r = runpid_for_host(getppid(), host, &monitor, e);
+	if (r == 0)
+		r = runpid_for_host(pid, host, &init, e);
 	if (r < 0)
 		return r;
-	r = runpid_of(getppid(), &monitor);
-	if (r == 0)
-		r = runpid_of(pid, &init);
-	if (r == 0)
-		r = runpid_write(dir, "monitor", &monitor);
+	r = runpid_write(dir, "monitor", &monitor);
 	if (r == 0)
 		r = runpid_write(dir, "init", &init);
 	return r < 0 ? err_sys(e, r, "cannot write down the container's processes in %s", dir) : 0;
@@ -104,9 +108,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!type)
-		type = argc >= 5 ? argv[4] : "";
+		type = "";
 	if (strcmp(type, "start-host") == 0) {
-		r = pids_write(argv[1], &e);
+		r = pids_write(argv[1], argc > 2 ? argv[2] : NULL, &e);
 		if (r == 0)
 			r = link_attach(argv[1], &e);
 	} else if (strcmp(type, "post-stop") == 0) {

@@ -96,6 +96,7 @@ static void pid_that_ended(void **state)
 static void clocks(void **state)
 {
 	struct clock_offsets fresh, later;
+	int64_t own;
 	struct timespec t;
 	uint64_t now;
 	struct err e;
@@ -108,7 +109,12 @@ static void clocks(void **state)
 	/* Time passes between the two: the later offset is a little less than 5 s more. */
 	assert_true(later.monotonic_ns - fresh.monotonic_ns <= 5000000000ll);
 	assert_true(later.monotonic_ns - fresh.monotonic_ns > 4000000000ll);
-	assert_true(later.boottime_ns <= fresh.boottime_ns + 1);
+	assert_true(later.boottime_ns <= fresh.boottime_ns + 10000000);
+	/* Whole ticks apart from our own, so that start times can be told apart by their difference. */
+	assert_int_equal(clock_boottime_offset(&own, &e), 0);
+	assert_int_equal((later.boottime_ns - own) % 10000000, 0);
+	assert_int_equal(clock_ticks_between(own + 50000000, own), 5);
+	assert_int_equal(clock_ticks_between(own - 50000000, own), -5);
 	assert_int_equal(clock_offsets_for(UINT64_MAX, 0, &later, &e), -ERANGE);
 }
 
@@ -150,7 +156,7 @@ static void clock_namespace(void **state)
 	r = clock_of(pid, CLOCK_BOOTTIME, &now, &e);
 	kill(pid, SIGKILL);
 	assert_int_equal(r, 0);
-	assert_true(now >= 77700000000000ull && now < 77705000000000ull);
+	assert_true(now >= 77700000000000ull && now < 77705010000000ull);
 }
 
 static void profiles(void **state)
