@@ -135,7 +135,7 @@ int agent_run_fds(struct agent *a, struct aprog *p, const int *fds, size_t n_fds
 	}
 	if ((size_t)n < sizeof(head))
 		return err_set(e, -EPROTO, "the agent in thread %d answered %zd bytes", a->tid, n);
-	a->answered = true;
+	a->settled = n_back == 0;
 	memcpy(&head, msg, sizeof(head));
 	r = head.status < 0 && head.failed >= p->n_ops ? 0 : aprog_unpack(p, msg, (size_t)n, e);
 	if (r >= 0 && head.status < 0)
@@ -148,6 +148,19 @@ int agent_run_fds(struct agent *a, struct aprog *p, const int *fds, size_t n_fds
 int agent_run(struct agent *a, struct aprog *p, struct err *e)
 {
 	return agent_run_fds(a, p, NULL, 0, NULL, e);
+}
+
+int agent_settle(struct agent *a, struct err *e)
+{
+	struct aprog *nothing;
+	int r;
+
+	if (a->settled)
+		return 0;
+	nothing = aprog_new();
+	r = nothing ? agent_run(a, nothing, e) : err_sys(e, -ENOMEM, "leaving thread %d", a->tid);
+	aprog_free(nothing);
+	return r;
 }
 
 int agent_call(struct agent *a, long nr, const uint64_t args[6], long *ret, struct err *e)

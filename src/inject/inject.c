@@ -116,6 +116,7 @@ static int blob_start(struct agent *a, struct err *e)
 	struct agent_proc *p = a->p;
 	struct user_regs_struct gp = a->gp;
 	uint64_t leave, first[6] = { p->base + AGENT_TEXT, AGENT_SPAN - AGENT_TEXT, PROT_READ | PROT_WRITE };
+	uint64_t run[6] = { a->slot };
 	long got;
 	int r;
 
@@ -127,14 +128,18 @@ static int blob_start(struct agent *a, struct err *e)
 		r = proc_slot_write(p, a->slot, true, leave, -1, e);
 	if (r < 0)
 		return r;
-	arch_regs_call(&gp, p->base + AGENT_ENTRY_FIRST, 0, first);
+	if (p->writable)
+		arch_regs_call(&gp, p->base + AGENT_ENTRY_RUN, 0, run);
+	else
+		arch_regs_call(&gp, p->base + AGENT_ENTRY_FIRST, 0, first);
 	gp.rbx = a->slot;
 	gp.rsp = a->slot + a->slot_len;
 	gp.r15 = leave;
 	gp.eflags &= ~0x400ull; /* the direction flag */
 	r = seize_set_gp(a->tid, &gp, e);
-	if (r >= 0)
-		r = call_watch(a->tid, SYS_mprotect, &got, e);
+	if (r < 0 || p->writable)
+		return r;
+	r = call_watch(a->tid, SYS_mprotect, &got, e);
 	if (r >= 0 && got < 0)
 		r = err_sys(e, (int)got, "process %d may not have writable memory", p->pid);
 	return r;
@@ -170,13 +175,23 @@ static void site_restore(struct agent_proc *p)
 }
 
 /* Has the thread make the mapping through the stub's first system call. */
+static int blob_mmap(struct agent *a, uint64_t addr, bool first, long *ret, struct err *e)
+{
+	struct agent_proc *p = a->p;
+	uint64_t args[6] = { addr, AGENT_SPAN, PROT_READ | PROT_EXEC | (p->writable ? PROT_WRITE : 0),
+			     MAP_PRIVATE | MAP_ANONYMOUS | (addr ? MAP_FIXED_NOREPLACE : 0), (uint64_t)-1, 0 };
+	struct user_regs_struct gp = a->gp;
+	int r;
+
+	arch_regs_call(&gp, a->stub, SYS_mmap, args);
+	r = first ? thread_send(a->tid, &gp, e) : seize_set_gp(a->tid, &gp, e);
+	return r < 0 ? r : call_watch(a->tid, SYS_mmap, ret, e);
+}
+
 static int blob_map(struct agent *a, uint64_t addr, struct err *e)
 {
 	struct agent_proc *p = a->p;
-	uint64_t leave, args[6] = { addr, AGENT_SPAN, PROT_READ | PROT_EXEC,
-				    MAP_PRIVATE | MAP_ANONYMOUS | (addr ? MAP_FIXED_NOREPLACE : 0),
-				    (uint64_t)-1, 0 };
-	struct user_regs_struct gp = a->gp;
+	uint64_t leave;
 	long got;
 	int r;
 
@@ -184,10 +199,13 @@ static int blob_map(struct agent *a, uint64_t addr, struct err *e)
 	r = stub_write(a, true, &leave, e);
 	if (r < 0)
 		return r;
-	arch_regs_call(&gp, a->stub, SYS_mmap, args);
-	r = thread_send(a->tid, &gp, e);
-	if (r >= 0)
-		r = call_watch(a->tid, SYS_mmap, &got, e);
+	/* Writable and executable at once saves the mprotect; policies forbid it (PR_SET_MDWE). */
+	p->writable = true;
+	r = blob_mmap(a, addr, true, &got, e);
+	if (r >= 0 && (got == -EACCES || got == -EPERM)) {
+		p->writable = false;
+		r = blob_mmap(a, addr, false, &got, e);
+	}
 	if (r < 0)
 		return r;
 	if (got < 0 && got > -4096)
@@ -336,15 +354,9 @@ static int leave_start(struct agent *a, struct err *e)
 {
 	struct user_regs_struct gp = a->gp;
 	uint64_t args[6] = { a->slot };
-	struct aprog *nothing;
 	long got;
-	int r = 0;
+	int r = agent_settle(a, e);
 
-	if (!a->answered) {
-		nothing = aprog_new();
-		r = nothing ? agent_run(a, nothing, e) : err_sys(e, -ENOMEM, "leaving");
-		aprog_free(nothing);
-	}
 	if (r >= 0)
 		r = seize_interrupt(a->tid, e);
 	if (r < 0)
@@ -376,6 +388,22 @@ static int cure_thread(struct agent *a, struct err *e)
 	return r;
 }
 
+/* Behind the stub's munmap the thread has its own stack and flags; what is left of the stub is the mask
+ * and the registers, which it would set by itself if we were killed here. */
+static int leader_home(struct agent *a, struct err *e)
+{
+	long got;
+	int r = call_watch(a->tid, SYS_munmap, &got, e);
+
+	if (r >= 0 && got < 0)
+		r = err_sys(e, (int)got, "unmapping the agent");
+	if (r >= 0)
+		r = seize_settle(a->tid, e);
+	if (r >= 0)
+		r = seize_set_mask(a->tid, a->sigmask, e);
+	return r < 0 ? r : seize_set_gp(a->tid, &a->gp, e);
+}
+
 static int cure_leader(struct agent *a, struct err *e)
 {
 	struct agent_proc *p = a->p;
@@ -391,7 +419,7 @@ static int cure_leader(struct agent *a, struct err *e)
 	p->n_chunks = 0;
 	r = leave_start(a, e);
 	if (r >= 0)
-		r = home_bring(a, e);
+		r = p->users == 1 ? leader_home(a, e) : home_bring(a, e);
 	if (r < 0)
 		return r;
 	site_restore(p);

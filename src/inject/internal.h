@@ -40,6 +40,7 @@ struct agent_proc {
 	int pidfd, mem_fd;
 	int proc_fd;         /* the engine's own /proc, O_PATH: the engine changes its mount namespace */
 	uint64_t base;       /* of the blob; 0: not mapped yet */
+	bool writable;       /* the text as well; else it was made so by mprotect */
 	bool returns;        /* dump: agents bring their threads back */
 	uint64_t site;       /* dump: where the leader's stub lies, in the vdso's padding */
 	uint8_t site_saved[ARCH_STUB_MAX];
@@ -59,7 +60,7 @@ struct agent {
 	uint32_t data_len;
 	bool traced;
 	bool leader;
-	bool answered;        /* it has been in its loop, so its slot knows the channel */
+	bool settled;         /* it has been in its loop and has nothing left to close behind its answer */
 	struct user_regs_struct gp; /* dump: the thread's own */
 	uint64_t sigmask;
 	uint64_t stub;
@@ -84,6 +85,8 @@ void agent_drop(struct agent *a);
 struct aprog_op_raw;
 /* Appends an operation of a kind that has no public builder. */
 size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args, const struct aarg *args);
+/* Before an agent is interrupted for good: it waits for the next program, all descriptors of its own closed. */
+int agent_settle(struct agent *a, struct err *e);
 /* agent_run with descriptors: n_fds go with it; *ret_fd (may be NULL) takes the one that may come
  * back, -1: none. */
 int agent_run_fds(struct agent *a, struct aprog *p, const int *fds, size_t n_fds, int *ret_fd,

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <elf.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -11,6 +13,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "inject/internal.h"
+#include "sys/abi.h"
 
 #include "agent_blob.h"
 
@@ -149,20 +152,48 @@ static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_
 	return true;
 }
 
-/* The end of the vdso's last page is best: every process has one, it belongs to no file.  Else the
- * padding of any private executable mapping. */
-int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
+/* The vdso by the address that the kernel gave at exec, and one question instead of the whole list. */
+static bool vdso_find(struct agent_proc *p, uint64_t *ret_start, uint64_t *ret_end)
+{
+	struct procmap_query q = { .size = sizeof(q) };
+	auto_free char *auxv = NULL;
+	auto_fd int maps = -1;
+	char path[32];
+	size_t len;
+
+	snprintf(path, sizeof(path), "%d/auxv", p->pid);
+	if (fd_read_file_at(p->proc_fd, path, 65536, &auxv, &len) < 0)
+		return false;
+	for (size_t at = 0; at + 16 <= len; at += 16) {
+		uint64_t pair[2];
+
+		memcpy(pair, auxv + at, sizeof(pair));
+		if (pair[0] == AT_SYSINFO_EHDR)
+			q.query_addr = pair[1];
+	}
+	snprintf(path, sizeof(path), "%d/maps", p->pid);
+	maps = openat(p->proc_fd, path, O_RDONLY | O_CLOEXEC);
+	if (!q.query_addr || maps < 0 || ioctl(maps, PROCMAP_QUERY, &q) < 0)
+		return false;
+	if (q.vma_start != q.query_addr || q.inode || q.vma_flags & PROCMAP_QUERY_VMA_SHARED ||
+	    !(q.vma_flags & PROCMAP_QUERY_VMA_READABLE) || !(q.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE))
+		return false;
+	*ret_start = q.vma_start;
+	*ret_end = q.vma_end;
+	return true;
+}
+
+static int site_search(struct agent_proc *p, uint64_t *ret, bool *ret_busy)
 {
 	auto_free char *maps = NULL;
 	char path[32], *line, *save = NULL;
-	uint64_t fallback = 0, found = 0;
-	bool busy = false;
+	uint64_t fallback = 0;
 	int r;
 
 	snprintf(path, sizeof(path), "%d/maps", p->pid);
 	r = fd_read_file_at(p->proc_fd, path, MAPS_MAX, &maps, NULL);
 	if (r < 0)
-		return err_sys(e, r, "cannot read the mappings of process %d", p->pid);
+		return r;
 	for (line = strtok_r(maps, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		unsigned long long start, end;
 		char perm[5], name[16] = "";
@@ -172,18 +203,35 @@ int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
 			continue;
 		if (perm[0] != 'r' || perm[2] != 'x' || perm[3] != 'p' || end <= start)
 			continue;
-		if (!site_try(p, start, end, &at, &busy))
+		if (!site_try(p, start, end, &at, ret_busy))
 			continue;
 		if (strcmp(name, "[vdso]") == 0)
-			found = at;
+			*ret = at;
 		else if (!fallback)
 			fallback = at;
+	}
+	if (!*ret)
+		*ret = fallback;
+	return 0;
+}
+
+/* The end of the vdso's last page is best: every process has one, it belongs to no file.  Else the
+ * padding of any private executable mapping. */
+int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
+{
+	uint64_t start, end, found = 0;
+	bool busy = false;
+	int r;
+
+	if (!vdso_find(p, &start, &end) || !site_try(p, start, end, &found, &busy)) {
+		found = 0;
+		r = site_search(p, &found, &busy);
+		if (r < 0)
+			return err_sys(e, r, "cannot read the mappings of process %d", p->pid);
 	}
 	if (busy)
 		return err_set(e, -EAGAIN, "process %d is on its way out of a killed checkpoint; let it go on "
 					   "and try again", p->pid);
-	if (!found)
-		found = fallback;
 	if (!found)
 		return err_set(e, -ENOSPC,
 			       "process %d has no executable memory with room for %d bytes of code",

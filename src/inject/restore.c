@@ -417,8 +417,10 @@ static int restart_arm(struct agent *a, struct thread_regs *t, struct err *e)
 
 static int finish_stop(struct agent *a, struct err *e)
 {
-	int r = agent_seize(a, e);
+	int r = agent_settle(a, e);
 
+	if (r >= 0)
+		r = agent_seize(a, e);
 	return r < 0 ? r : seize_interrupt(a->tid, e);
 }
 

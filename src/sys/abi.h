@@ -28,3 +28,17 @@ struct uffdio_move {
 #define UFFD_FEATURE_MOVE (1ull << 16)
 #define UFFDIO_MOVE _IOWR(0xAA, 0x05, struct uffdio_move)
 #endif
+
+/* ---- /proc/PID/maps (PROCMAP_QUERY: 6.11) ---- */
+#ifndef PROCMAP_QUERY
+enum { PROCMAP_QUERY_VMA_READABLE = 1, PROCMAP_QUERY_VMA_WRITABLE = 2, PROCMAP_QUERY_VMA_EXECUTABLE = 4,
+       PROCMAP_QUERY_VMA_SHARED = 8 };
+struct procmap_query {
+	__u64 size, query_flags, query_addr;
+	__u64 vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+	__u32 dev_major, dev_minor;
+	__u32 vma_name_size, build_id_size;
+	__u64 vma_name_addr, build_id_addr;
+};
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
+#endif
