@@ -199,16 +199,10 @@ static void instance_recover(struct api *a, const json_t *row, bool anew)
 	const char *name = body_str(row, "name", "");
 	int own = (int)json_integer_value(json_object_get(row, "own"));
 	bool runs = running_scan(a, name);
-	struct operation *op = NULL;
-	struct err e = { 0 };
 
 	if (own == OWN_CREATING) {
 		log_warn("removing the instance %s: its creation was interrupted", name);
-		db_instance_delete(a->db, name, NULL);
-	} else if (own == OWN_DELETING) {
-		if (op_new(a, OP_TASK, "Deleting instance", &op, &e) < 0 || op_on_instance(op, name, true, &e) < 0 ||
-		    op_job(op, "instance-delete", json_pack("{s:s}", "name", name), NULL, 0, &e) < 0)
-			log_error("cannot go on deleting %s: %s", name, err_text(&e));
+		db_instance_set_own(a->db, name, OWN_CREATING, OWN_DELETING, NULL);
 	} else if (own == OWN_MINE && !runs && !anew && strcmp(body_str(row, "power", ""), "on") == 0) {
 		log_info("the instance %s has stopped while no daemon was there", name);
 		db_instance_set_power(a->db, name, false, NULL);
@@ -220,6 +214,31 @@ static void instance_recover(struct api *a, const json_t *row, bool anew)
 	}
 }
 
+/* Deletions that were interrupted; again and again, since a job of the former daemon may still hold the lock. */
+static void deletions_resume(struct api *a)
+{
+	auto_json *rows = NULL;
+	json_t *row;
+	size_t i;
+
+	if (db_instance_list(a->db, &rows, NULL) < 0)
+		return;
+	json_array_foreach(rows, i, row) {
+		const char *name = body_str(row, "name", "");
+		struct operation *op = NULL;
+		struct err e = { 0 };
+
+		if (json_integer_value(json_object_get(row, "own")) != OWN_DELETING || op_busy(a, name))
+			continue;
+		if (op_new(a, OP_TASK, "Deleting instance", &op, &e) < 0 || op_on_instance(op, name, true, &e) < 0 ||
+		    op_job(op, "instance-delete", json_pack("{s:s}", "name", name), NULL, 0, &e) < 0) {
+			log_error("cannot go on deleting %s: %s", name, err_text(&e));
+			if (op)
+				op_drop(op);
+		}
+	}
+}
+
 static int on_resolve(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct api *a = arg;
@@ -227,6 +246,7 @@ static int on_resolve(sd_event_source *s, uint64_t usec, void *arg)
 	int pending;
 
 	move_resolve_all(a, &pending);
+	deletions_resume(a);
 	sd_event_now(a->ev, CLOCK_MONOTONIC, &now);
 	sd_event_source_set_time(s, now + RESOLVE_EVERY_US);
 	sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
