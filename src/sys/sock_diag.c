@@ -106,9 +106,12 @@ static int diag_dump(int fd, const void *req, size_t req_len,
 
 /* ---- unix ---- */
 
+#define STATE_LISTEN 10
+
 struct udiag {
 	struct udiag_sock *socks;
 	size_t n, cap;
+	size_t *listeners, n_listeners, cap_listeners; /* where in socks */
 };
 
 int udiag_parse(const void *body, size_t len, struct udiag_sock *ret)
@@ -219,6 +222,15 @@ int udiag_read(int diag_fd, struct udiag **ret, struct err *e)
 	}
 	if (u->n)
 		qsort(u->socks, u->n, sizeof(*u->socks), udiag_cmp);
+	for (size_t i = 0; i < u->n; i++) {
+		if (u->socks[i].state != STATE_LISTEN)
+			continue;
+		if (array_grow(u->listeners, u->n_listeners, u->cap_listeners) < 0) {
+			udiag_free(u);
+			return err_sys(e, -ENOMEM, "list of unix sockets");
+		}
+		u->listeners[u->n_listeners++] = i;
+	}
 	*ret = u;
 	return 0;
 }
@@ -230,8 +242,19 @@ struct udiag *udiag_free(struct udiag *u)
 	for (size_t i = 0; i < u->n; i++)
 		free(u->socks[i].icons);
 	free(u->socks);
+	free(u->listeners);
 	free(u);
 	return NULL;
+}
+
+size_t udiag_listeners(const struct udiag *u)
+{
+	return u->n_listeners;
+}
+
+const struct udiag_sock *udiag_listener(const struct udiag *u, size_t i)
+{
+	return &u->socks[u->listeners[i]];
 }
 
 size_t udiag_count(const struct udiag *u)
@@ -255,10 +278,13 @@ const struct udiag_sock *udiag_find(const struct udiag *u, uint32_t ino)
 
 const struct udiag_sock *udiag_listener_of(const struct udiag *u, uint32_t client_ino)
 {
-	for (size_t i = 0; i < u->n; i++)
-		for (size_t k = 0; k < u->socks[i].n_icons; k++)
-			if (u->socks[i].icons[k] == client_ino)
-				return &u->socks[i];
+	for (size_t i = 0; i < u->n_listeners; i++) {
+		const struct udiag_sock *l = udiag_listener(u, i);
+
+		for (size_t k = 0; k < l->n_icons; k++)
+			if (l->icons[k] == client_ino)
+				return l;
+	}
 	return NULL;
 }
 

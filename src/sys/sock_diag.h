@@ -44,6 +44,8 @@ struct udiag *udiag_free(struct udiag *u);
 size_t udiag_count(const struct udiag *u);
 const struct udiag_sock *udiag_at(const struct udiag *u, size_t i); /* ascending by inode */
 const struct udiag_sock *udiag_find(const struct udiag *u, uint32_t ino);
+size_t udiag_listeners(const struct udiag *u);
+const struct udiag_sock *udiag_listener(const struct udiag *u, size_t i);
 /* The listening socket in whose backlog this client waits; NULL: none. */
 const struct udiag_sock *udiag_listener_of(const struct udiag *u, uint32_t client_ino);
 

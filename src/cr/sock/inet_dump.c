@@ -23,9 +23,9 @@
 
 static bool inet_recognise(const struct ofile *f)
 {
-	int domain, type, protocol;
+	int domain = sock_domain(f), type, protocol;
 
-	if (!sock_is(f, &domain, &type, &protocol) || (domain != AF_INET && domain != AF_INET6))
+	if ((domain != AF_INET && domain != AF_INET6) || !sock_is(f, &domain, &type, &protocol))
 		return false;
 	return (type == SOCK_STREAM && protocol == IPPROTO_TCP) || (type == SOCK_DGRAM && protocol == IPPROTO_UDP);
 }

@@ -42,7 +42,7 @@
 #define X_UDP_SEGMENT 103
 #define X_UDP_GRO 104
 
-enum { EARLY = 0, LATE = 1 << 0, CLOSED_ONLY = 1 << 1, LAST = 1 << 2, NO_STREAM = 1 << 3 };
+enum { EARLY = 0, LATE = 1 << 0, CLOSED_ONLY = 1 << 1, LAST = 1 << 2, NO_STREAM = 1 << 3, NOT_UNIX = 1 << 4 };
 
 struct opt {
 	int level, name;
@@ -54,10 +54,10 @@ struct opt {
 
 /* In the order in which they are set. */
 static const struct opt opts[] = {
-	{ SOL_SOCKET, SO_REUSEPORT, 4, EARLY },
-	{ SOL_SOCKET, SO_BINDTODEVICE, 0, EARLY },
+	{ SOL_SOCKET, SO_REUSEPORT, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_BINDTODEVICE, 0, EARLY | NOT_UNIX },
 	{ SOL_SOCKET, SO_DEBUG, 4, EARLY },
-	{ SOL_SOCKET, SO_DONTROUTE, 4, LATE },
+	{ SOL_SOCKET, SO_DONTROUTE, 4, LATE | NOT_UNIX },
 	{ SOL_SOCKET, SO_BROADCAST, 4, EARLY },
 	{ SOL_SOCKET, SO_KEEPALIVE, 4, LATE },
 	{ SOL_SOCKET, SO_OOBINLINE, 4, EARLY },
@@ -70,15 +70,15 @@ static const struct opt opts[] = {
 	{ SOL_SOCKET, SO_TIMESTAMPNS_NEW, 4, EARLY },
 	{ SOL_SOCKET, SO_TIMESTAMPING_OLD, 4, LATE },
 	{ SOL_SOCKET, SO_RXQ_OVFL, 4, EARLY },
-	{ SOL_SOCKET, SO_WIFI_STATUS, 4, EARLY },
-	{ SOL_SOCKET, SO_NOFCS, 4, EARLY },
-	{ SOL_SOCKET, SO_SELECT_ERR_QUEUE, 4, EARLY },
-	{ SOL_SOCKET, SO_BUSY_POLL, 4, EARLY },
-	{ SOL_SOCKET, SO_MAX_PACING_RATE, 8, EARLY },
-	{ SOL_SOCKET, SO_ZEROCOPY, 4, EARLY },
-	{ SOL_SOCKET, SO_TXTIME, 8, EARLY },
-	{ SOL_SOCKET, SO_TXREHASH, 4, EARLY },
-	{ SOL_SOCKET, X_SO_RCVPRIORITY, 4, EARLY },
+	{ SOL_SOCKET, SO_WIFI_STATUS, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_NOFCS, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_SELECT_ERR_QUEUE, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_BUSY_POLL, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_MAX_PACING_RATE, 8, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_ZEROCOPY, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_TXTIME, 8, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, SO_TXREHASH, 4, EARLY | NOT_UNIX },
+	{ SOL_SOCKET, X_SO_RCVPRIORITY, 4, EARLY | NOT_UNIX },
 	/* With these a unix socket binds itself when it connects. */
 	{ SOL_SOCKET, SO_PASSCRED, 4, LATE },
 	{ SOL_SOCKET, SO_PASSSEC, 4, LATE },
@@ -93,18 +93,18 @@ static const struct opt opts[] = {
 	{ SOL_IP, IP_TTL, 4, EARLY },
 	{ SOL_IP, IP_MINTTL, 4, LATE },
 	{ SOL_IP, IP_MTU_DISCOVER, 4, EARLY },
-	{ SOL_IP, IP_RECVOPTS, 4, EARLY },
-	{ SOL_IP, IP_RETOPTS, 4, EARLY },
+	{ SOL_IP, IP_RECVOPTS, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_RETOPTS, 4, EARLY | NO_STREAM },
 	{ SOL_IP, IP_OPTIONS, 0, EARLY },
-	{ SOL_IP, IP_PKTINFO, 4, EARLY },
+	{ SOL_IP, IP_PKTINFO, 4, EARLY | NO_STREAM },
 	{ SOL_IP, IP_RECVERR, 4, EARLY },
 	{ SOL_IP, X_IP_RECVERR_RFC4884, 4, EARLY },
-	{ SOL_IP, IP_RECVTTL, 4, EARLY },
-	{ SOL_IP, IP_RECVTOS, 4, EARLY },
-	{ SOL_IP, IP_RECVORIGDSTADDR, 4, EARLY },
-	{ SOL_IP, IP_RECVFRAGSIZE, 4, EARLY },
-	{ SOL_IP, IP_CHECKSUM, 4, EARLY },
-	{ SOL_IP, IP_PASSSEC, 4, EARLY },
+	{ SOL_IP, IP_RECVTTL, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_RECVTOS, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_RECVORIGDSTADDR, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_RECVFRAGSIZE, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_CHECKSUM, 4, EARLY | NO_STREAM },
+	{ SOL_IP, IP_PASSSEC, 4, EARLY | NO_STREAM },
 	{ SOL_IP, IP_MULTICAST_TTL, 4, EARLY | NO_STREAM },
 	{ SOL_IP, IP_MULTICAST_LOOP, 4, EARLY | NO_STREAM },
 	{ SOL_IP, IP_MULTICAST_ALL, 4, EARLY | NO_STREAM },
@@ -120,19 +120,19 @@ static const struct opt opts[] = {
 	{ SOL_IPV6, IPV6_MINHOPCOUNT, 4, LATE },
 	{ SOL_IPV6, IPV6_MTU_DISCOVER, 4, EARLY },
 	{ SOL_IPV6, IPV6_RECVERR, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVPKTINFO, 4, EARLY },
-	{ SOL_IPV6, IPV6_2292PKTINFO, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVHOPLIMIT, 4, EARLY },
-	{ SOL_IPV6, IPV6_2292HOPLIMIT, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVRTHDR, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVHOPOPTS, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVDSTOPTS, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVPATHMTU, 4, EARLY },
+	{ SOL_IPV6, IPV6_RECVPKTINFO, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_2292PKTINFO, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_RECVHOPLIMIT, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_2292HOPLIMIT, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_RECVRTHDR, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_RECVHOPOPTS, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_RECVDSTOPTS, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_RECVPATHMTU, 4, EARLY | NO_STREAM },
 	{ SOL_IPV6, IPV6_RECVTCLASS, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVORIGDSTADDR, 4, EARLY },
-	{ SOL_IPV6, IPV6_RECVFRAGSIZE, 4, EARLY },
+	{ SOL_IPV6, IPV6_RECVORIGDSTADDR, 4, EARLY | NO_STREAM },
+	{ SOL_IPV6, IPV6_RECVFRAGSIZE, 4, EARLY | NO_STREAM },
 	{ SOL_IPV6, IPV6_TCLASS, 4, EARLY },
-	{ SOL_IPV6, IPV6_DONTFRAG, 4, EARLY },
+	{ SOL_IPV6, IPV6_DONTFRAG, 4, EARLY | NO_STREAM },
 	{ SOL_IPV6, IPV6_AUTOFLOWLABEL, 4, EARLY },
 	{ SOL_IPV6, IPV6_ADDR_PREFERENCES, 4, EARLY },
 
@@ -218,9 +218,14 @@ static void opt_get(int fd, const struct opt *o, struct opt_value *ret)
 	ret->len = getsockopt(fd, o->level, o->name, ret->data, &len) < 0 ? -1 : (int)len;
 }
 
+/* Whether the option can mean anything to such a socket.  An accepted connection has multicast settings of
+ * the packets it came from, and what would come along with a datagram never comes with a stream. */
 static bool opt_belongs(const struct opt *o, int domain, int type, int protocol)
 {
 	bool inet = domain == AF_INET || domain == AF_INET6;
+
+	if ((o->how & NO_STREAM && type == SOCK_STREAM) || (o->how & NOT_UNIX && domain == AF_UNIX))
+		return false;
 
 	switch (o->level) {
 	case SOL_IP:
@@ -420,10 +425,8 @@ int sock_opts_read(struct dump *d, struct ofile *f, SkOptsEntry *ret_o, GwSockEx
 	for (size_t i = 0; r >= 0 && i < array_len(opts); i++) {
 		struct opt_value v;
 
-		/* An accepted connection has multicast settings of the packets it came from. */
 		if (!opt_belongs(&opts[i], domain, type, protocol) ||
-		    ((opts[i].how & CLOSED_ONLY) && connected) ||
-		    ((opts[i].how & NO_STREAM) && type == SOCK_STREAM))
+		    ((opts[i].how & CLOSED_ONLY) && connected))
 			continue;
 		opt_get(f->lfd, &opts[i], &v);
 		if (v.len < 0 || (v.len == ref->v[i].len && !memcmp(v.data, ref->v[i].data, (size_t)v.len)))

@@ -26,9 +26,7 @@
 
 static bool netlink_recognise(const struct ofile *f)
 {
-	int domain, type, protocol;
-
-	return sock_is(f, &domain, &type, &protocol) && domain == AF_NETLINK;
+	return sock_domain(f) == AF_NETLINK;
 }
 
 static int netlink_check(struct dump *d, struct ofile *f, struct err *e)

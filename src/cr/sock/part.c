@@ -139,6 +139,15 @@ bool sock_in_flight(struct dump *d)
 	return false;
 }
 
+int sock_domain(const struct ofile *f)
+{
+	int domain;
+
+	if (!S_ISSOCK(f->st.st_mode) || f->lfd < 0 || sock_get_int(f->lfd, SOL_SOCKET, SO_DOMAIN, &domain) < 0)
+		return -1;
+	return domain;
+}
+
 bool sock_is(const struct ofile *f, int *domain, int *type, int *protocol)
 {
 	if (!S_ISSOCK(f->st.st_mode) || f->lfd < 0)

@@ -44,6 +44,8 @@ int sock_settled(struct dump *d, struct err *e);
 /* Whether something waits in a unix socket's queue, and so perhaps descriptors that no table has: for
  * kinds that look for the other end of something in the check, before queues are read. */
 bool sock_in_flight(struct dump *d);
+/* SO_DOMAIN; -1: not a socket or not readable. */
+int sock_domain(const struct ofile *f);
 /* SO_DOMAIN, SO_TYPE, SO_PROTOCOL of f; false: not a socket or not readable. */
 bool sock_is(const struct ofile *f, int *domain, int *type, int *protocol);
 /* Checks that every kind does: same namespace, options that can be carried.  Adds refusals. */

@@ -50,9 +50,7 @@ static void node_done(struct node *n)
 
 static bool unix_recognise(const struct ofile *f)
 {
-	int domain, type, protocol;
-
-	return sock_is(f, &domain, &type, &protocol) && domain == AF_UNIX;
+	return sock_domain(f) == AF_UNIX;
 }
 
 /* The path the kernel prints for the node behind fd, without " (deleted)"; NULL: no memory. */
@@ -93,6 +91,22 @@ static char *node_prefix(const char *path, const char *name)
 	return pl == nl + 1 ? strdup("/") : strndup(path, pl - nl - 1);
 }
 
+/* An accepted socket has the name and the node of the listener, which is there to tell of them. */
+static bool is_accepted(struct dump *d, const struct udiag_sock *u)
+{
+	const struct udiag *all = sock_dump_of(d)->unix_socks;
+
+	if (u->type == SOCK_DGRAM || u->state != TCP_ESTABLISHED)
+		return false;
+	for (size_t i = 0; i < udiag_listeners(all); i++) {
+		const struct udiag_sock *l = udiag_listener(all, i);
+
+		if (l->node_ino == u->node_ino && l->name_len == u->name_len && !memcmp(l->name, u->name, u->name_len))
+			return true;
+	}
+	return false;
+}
+
 /* 1: filled; 0: not bound to a node. */
 static int node_read(struct dump *d, struct ofile *f, const struct udiag_sock *u, struct node *ret,
 		     struct err *e)
@@ -106,7 +120,7 @@ static int node_read(struct dump *d, struct ofile *f, const struct udiag_sock *u
 	*ret = (struct node){ 0 };
 	if (!m)
 		return e && e->code ? e->code : -EIO;
-	if (!u->name_len || !u->name[0] || !u->bound_node)
+	if (!u->name_len || !u->name[0] || !u->bound_node || is_accepted(d, u))
 		return 0;
 	memcpy(name, u->name, u->name_len);
 	fd = ioctl(f->lfd, SIOCUNIXFILE);
@@ -293,7 +307,7 @@ static int unix_put(struct dump *d, struct ofile *f, const struct udiag_sock *u,
 	usk.name.len = u->name_len;
 	usk.has_shutdown = true;
 	usk.shutdown = (SkShutdown)(u->shutdown & 3);
-	if (u->bound_node) {
+	if (u->bound_node && !is_accepted(d, u)) {
 		perms.mode = n->mode;
 		perms.uid = n->uid;
 		perms.gid = n->gid;

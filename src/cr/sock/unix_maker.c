@@ -84,42 +84,52 @@ int unix_maker_socketpair(struct rtask *t, int type, int ret_fds[2])
 
 int unix_maker_listen(struct rtask *t, int fd, int backlog)
 {
-	const uint64_t no[6] = { 0 };
-	int number, ret = agent_put_fd(t->agent, fd, &number, NULL), closed;
-	uint64_t args[6];
+	int number, ret = agent_put_fd(t->agent, fd, &number, NULL);
+	struct aprog *p;
+	size_t op;
 
 	if (ret < 0)
 		return ret;
-	memcpy(args, no, sizeof(args));
-	args[0] = (uint64_t)number;
-	args[1] = (uint64_t)backlog;
-	ret = agent_call(t->agent, SYS_listen, args, NULL, NULL);
-	closed = numbers_close(t->agent, &number, 1);
-	return ret < 0 ? ret : closed;
+	p = aprog_new();
+	if (!p)
+		return numbers_close(t->agent, &number, 1) < 0 ? -EIO : -ENOMEM;
+	op = APROG_CALL(p, AOP_MAY_FAIL, SYS_listen, aarg_imm((uint64_t)number), aarg_imm((uint64_t)backlog));
+	APROG_CALL(p, 0, SYS_close, aarg_imm((uint64_t)number));
+	ret = agent_run(t->agent, p, NULL);
+	if (ret >= 0)
+		ret = (int)aprog_result(p, op);
+	aprog_free(p);
+	return ret;
 }
 
 int unix_maker_connect(struct rtask *t, int c, const struct sockaddr_un *to, socklen_t len, int node)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct aprog *p = NULL;
-	int numbers[2] = { -1, -1 }, ret, closed;
+	struct aprog *p = aprog_new();
+	int numbers[2] = { -1, -1 }, ret;
+	struct aarg addr;
+	size_t op;
 
-	ret = agent_put_fd(t->agent, c, &numbers[0], NULL);
+	ret = p ? agent_put_fd(t->agent, c, &numbers[0], NULL) : -ENOMEM;
 	if (ret >= 0 && node >= 0) {
 		ret = agent_put_fd(t->agent, node, &numbers[1], NULL);
 		snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d", numbers[1]);
 		to = &sa;
 		len = sizeof(sa);
 	}
-	if (ret >= 0)
-		p = aprog_new();
-	if (p) {
-		struct aarg addr = aprog_in(p, to, len);
-
-		APROG_CALL(p, 0, SYS_connect, aarg_imm((uint64_t)numbers[0]), addr, aarg_imm(len));
-		ret = agent_run(t->agent, p, NULL);
+	if (ret < 0) {
 		aprog_free(p);
+		(void)numbers_close(t->agent, numbers, 2);
+		return ret;
 	}
-	closed = numbers_close(t->agent, numbers, 2);
-	return ret < 0 ? ret : closed;
+	addr = aprog_in(p, to, len);
+	op = APROG_CALL(p, AOP_MAY_FAIL, SYS_connect, aarg_imm((uint64_t)numbers[0]), addr, aarg_imm(len));
+	for (int i = 0; i < 2; i++)
+		if (numbers[i] >= 0)
+			APROG_CALL(p, 0, SYS_close, aarg_imm((uint64_t)numbers[i]));
+	ret = agent_run(t->agent, p, NULL);
+	if (ret >= 0)
+		ret = (int)aprog_result(p, op);
+	aprog_free(p);
+	return ret;
 }
