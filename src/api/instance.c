@@ -132,8 +132,11 @@ static int profiles_exist(struct api *a, const json_t *profiles, struct err *e)
 		auto_json *row = NULL;
 		int r = db_profile_get(a->db, json_string_value(p), &row, e);
 
+		/* The profile is missing, not the instance. */
+		if (r == -ENOENT && e)
+			e->code = r = -EINVAL;
 		if (r < 0)
-			return err_set(e, -EINVAL, "%s", err_text(e));
+			return r;
 	}
 	return 0;
 }
