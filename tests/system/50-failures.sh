@@ -17,7 +17,7 @@ SH
 gw exec --detach h1:c1 -- /root/count.sh
 gw exec --detach h1:c1 -- nc -ll -p 7000 -e cat
 # Memory to send, so that a transfer takes a while on a slow link.
-gw exec --detach h1:c1 -- sh -c 'dd if=/dev/urandom of=/dev/shm/ballast bs=1M count=48 2>/dev/null; sleep 100000'
+gw exec --detach h1:c1 -- sh -c 'dd if=/dev/urandom of=/run/ballast bs=1M count=48 2>/dev/null; sleep 100000'
 address=$(address_of h1 c1)
 sleep 1
 "$hosts" run c python3 "$here/tests/lib/echo_client.py" "$address" 7000 "$t/echo" </dev/null >/dev/null 2>&1 &
@@ -38,7 +38,7 @@ nothing_at() { # no row, process, link, volume or cgroup of c1
 		! in_host "$h" 'cat /proc/[0-9]*/comm 2>/dev/null' | grep -qxE 'gw-init|godwit-criu|count.sh'
 }
 nothing_unresolved() { [ "$(in_host "$1" "sqlite3 \$GODWIT_DIR/godwit.db 'select count(*) from migrations'")" = 0 ]; }
-stop_at() { mkdir -p "$(state "$1")/migrations"; echo "$2" >"$(state "$1")/migrations/stop-at"; }
+stop_at() { rm -f "$(state "$1")/migrations/stopped"; mkdir -p "$(state "$1")/migrations"; echo "$2" >"$(state "$1")/migrations/stop-at"; }
 go_on() { rm -f "$(state h1)/migrations/stop-at" "$(state h2)/migrations/stop-at"; }
 stopped() { [ -e "$(state "$1")/migrations/stopped" ]; }
 kill_engine() { in_host "$1" 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = godwit-criu ] && kill -9 ${p#/proc/}; done; true'; }
