@@ -203,6 +203,7 @@ int proc_stat_parse(const char *text, struct proc_stat *ret)
 	ret->arg_end = (uint64_t)v[48];
 	ret->env_start = (uint64_t)v[49];
 	ret->env_end = (uint64_t)v[50];
+	ret->processor = (int)v[38];
 	ret->exit_code = (int)v[51];
 	return 0;
 }

@@ -43,6 +43,7 @@ struct proc_stat {
 	uint64_t starttime;  /* clock ticks since boot, of the reader's time namespace */
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
+	int processor;       /* that it runs, or last ran, on */
 	int exit_code;       /* wait status of a zombie; 0 where the reader may not see it */
 };
 int proc_stat_parse(const char *text, struct proc_stat *ret);

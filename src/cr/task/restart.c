@@ -5,7 +5,7 @@
  * Read, in this order: what the kernel wrote to the caller's "remaining time" argument when it was
  * interrupted (exact); else the requested time minus the time since the thread last went to sleep,
  * which /proc/PID/task/TID/sched (se.exec_start) told before the freeze (good to some ms; it is in
- * units of the scheduler's clock, which runs at a fixed distance to CLOCK_MONOTONIC).  A thread that
+ * units of the scheduler's clock of a processor, whose distance to CLOCK_MONOTONIC is measured).  A thread that
  * began to sleep after that look is taken to have begun at it, which is a few ms early.
  * A call that the kernel has already restarted once has lost its number (orig_rax is that of
  * restart_syscall): it is found by the instruction before the `syscall`, else by /proc/.../wchan.
@@ -16,6 +16,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,11 @@ struct wait_info {
 };
 
 struct waits {
+	struct wait_cpu {
+		int cpu;
+		int64_t distance;
+	} *cpus;
+	size_t n_cpus, cap_cpus;
 	struct wait_info *list; /* ascending tids within a process; searched by tid */
 	size_t n, cap;
 	int64_t taken_ns;
@@ -51,6 +57,7 @@ struct waits *waits_free(struct waits *w)
 {
 	if (w) {
 		free(w->list);
+		free(w->cpus);
 		free(w);
 	}
 	return NULL;
@@ -137,43 +144,21 @@ static long call_of_code(pid_t pid, uint64_t ip)
 	return is_timed((long)imm) ? (long)imm : NR_NONE;
 }
 
-static long call_of_wchan(int dir)
+static long call_of_wchan(int dir, const uint64_t args[6])
 {
 	auto_free char *text = NULL;
 
 	if (fd_read_file_at(dir, "wchan", 4096, &text, NULL) < 0)
 		return NR_NONE;
-	/* libc knows no other sleep than clock_nanosleep. */
-	return strstr(text, "nanosleep") ? SYS_clock_nanosleep :
-	       strstr(text, "poll")	 ? SYS_poll :
-	       strstr(text, "futex")	 ? SYS_futex :
-					   NR_NONE;
-}
-
-static int wait_take(struct waits *w, const struct task *t, const struct thread *th, int64_t distance)
-{
-	struct wait_info x = { .tid = th->tid };
-	auto_fd int dir = proc_open_thread(t->proc_fd, th->tid);
-	int64_t start;
-
-	if (dir < 0)
-		return 0;
-	x.nr = call_now(dir, x.args);
-	x.restarted = x.nr == SYS_restart_syscall;
-	if (x.restarted)
-		x.nr = call_of_wchan(dir);
-	if (!is_timed(x.nr) || exec_start(dir, &start) < 0)
-		return 0;
-	x.start_ns = start + distance;
-	if (array_grow(w->list, w->n, w->cap) < 0)
-		return -ENOMEM;
-	w->list[w->n++] = x;
-	return 0;
-}
-
-static int wait_cmp(const void *a, const void *b)
-{
-	return ((const struct wait_info *)a)->tid - ((const struct wait_info *)b)->tid;
+	if (strstr(text, "poll"))
+		return SYS_poll;
+	if (strstr(text, "futex"))
+		return SYS_futex;
+	/* A restarted sleep sleeps in its caller's name (a tail call).  A clock is a small number, a
+	 * pointer is not. */
+	if (strstr(text, "nanosleep") || strstr(text, "do_syscall"))
+		return (int64_t)args[0] < 4096 ? SYS_clock_nanosleep : SYS_nanosleep;
+	return NR_NONE;
 }
 
 /* CLOCK_MONOTONIC minus the scheduler's clock.  What we read of ourselves lies in the past, so that each
@@ -195,22 +180,84 @@ static int clock_distance(int64_t *ret)
 	return self < 0 ? -ENOENT : 0;
 }
 
+/* The scheduler's clocks of different processors are not the same: each leaves out what its host has
+ * taken from it.  So the distance is that of the processor where the thread went to sleep. */
+static int distance_of(struct waits *w, int dir, int64_t *ret, struct err *e)
+{
+	struct proc_stat st;
+	cpu_set_t one;
+	size_t at;
+	int r;
+
+	if (proc_stat_read(dir, &st, NULL) < 0 || st.processor < 0 || st.processor >= CPU_SETSIZE)
+		return -ENOENT;
+	for (at = 0; at < w->n_cpus; at++) {
+		if (w->cpus[at].cpu == st.processor) {
+			*ret = w->cpus[at].distance;
+			return 0;
+		}
+	}
+	CPU_ZERO(&one);
+	CPU_SET(st.processor, &one);
+	if (sched_setaffinity(0, sizeof(one), &one) < 0)
+		return -errno;
+	r = clock_distance(ret);
+	if (r < 0)
+		return r;
+	if (array_grow(w->cpus, w->n_cpus, w->cap_cpus) < 0)
+		return err_sys(e, -ENOMEM, "looking at sleepers");
+	w->cpus[w->n_cpus++] = (struct wait_cpu){ st.processor, *ret };
+	return 0;
+}
+
+static int wait_take(struct waits *w, const struct task *t, const struct thread *th, struct err *e)
+{
+	struct wait_info x = { .tid = th->tid };
+	auto_fd int dir = proc_open_thread(t->proc_fd, th->tid);
+	int64_t start, distance;
+	int r;
+
+	if (dir < 0)
+		return 0;
+	x.nr = call_now(dir, x.args);
+	x.restarted = x.nr == SYS_restart_syscall;
+	if (x.restarted)
+		x.nr = call_of_wchan(dir, x.args);
+	if (!is_timed(x.nr) || exec_start(dir, &start) < 0)
+		return 0;
+	r = distance_of(w, dir, &distance, e);
+	if (r == -ENOMEM)
+		return r;
+	x.start_ns = r < 0 ? w->taken_ns : start + distance;
+	if (array_grow(w->list, w->n, w->cap) < 0)
+		return err_sys(e, -ENOMEM, "looking at sleepers");
+	w->list[w->n++] = x;
+	return 0;
+}
+
+static int wait_cmp(const void *a, const void *b)
+{
+	return ((const struct wait_info *)a)->tid - ((const struct wait_info *)b)->tid;
+}
+
 int waits_take(const struct dump *d, struct waits **ret, struct err *e)
 {
 	auto_of(waits) *w = calloc(1, sizeof(*w));
-	int64_t distance;
+	cpu_set_t before;
+	int r = 0;
 
 	if (!w)
 		return err_sys(e, -ENOMEM, "looking at sleepers");
 	w->taken_ns = monotonic_now();
-	if (clock_distance(&distance) < 0) {
-		*ret = ptr_take(w);
-		return 0;
-	}
-	for (size_t i = 0; i < d->n_tasks; i++)
-		for (size_t k = 0; k < d->tasks[i]->n_threads && !d->tasks[i]->zombie; k++)
-			if (wait_take(w, d->tasks[i], &d->tasks[i]->threads[k], distance) < 0)
-				return err_sys(e, -ENOMEM, "looking at sleepers");
+	if (sched_getaffinity(0, sizeof(before), &before) < 0)
+		CPU_ZERO(&before);
+	for (size_t i = 0; i < d->n_tasks && r >= 0; i++)
+		for (size_t k = 0; k < d->tasks[i]->n_threads && !d->tasks[i]->zombie && r >= 0; k++)
+			r = wait_take(w, d->tasks[i], &d->tasks[i]->threads[k], e);
+	if (w->n_cpus && CPU_COUNT(&before))
+		sched_setaffinity(0, sizeof(before), &before);
+	if (r < 0)
+		return r;
 	if (w->n)
 		qsort(w->list, w->n, sizeof(*w->list), wait_cmp);
 	*ret = ptr_take(w);
