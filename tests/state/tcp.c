@@ -299,16 +299,33 @@ static void *far_client(void *arg)
 	return arg;
 }
 
+/* A door with no room: further calls are not answered before the move is over. */
+static void *far_busy(void *arg)
+{
+	int ls = (int)(intptr_t)arg;
+
+	wait_go();
+	for (;;) {
+		int fd = accept(ls, NULL, NULL);
+
+		if (fd >= 0)
+			far_start(fd);
+	}
+	return NULL;
+}
+
 static int far_end(void)
 {
+	int busy = serve(THERE4, 5001, 0);
 	int fds[2] = { serve(THERE4, 5000, 50), serve(THERE6, 5000, 50) };
 	pthread_t t;
 
 	alarm(100);
-	if (fds[0] < 0 || fds[1] < 0)
+	if (fds[0] < 0 || fds[1] < 0 || busy < 0)
 		return 1;
 	running = 1;
 	pthread_create(&t, NULL, far_client, NULL);
+	pthread_create(&t, NULL, far_busy, (void *)(intptr_t)busy);
 	for (;;) {
 		struct pollfd p[2] = { { fds[0], POLLIN, 0 }, { fds[1], POLLIN, 0 } };
 
@@ -403,10 +420,28 @@ static void server_child(int ls, int ls6)
 	}
 }
 
+/* Connects until one is not answered; the others go to fill[]. */
+static int call_in_vain(int *fill, int *ret_n)
+{
+	for (*ret_n = 0; *ret_n < 4;) {
+		struct sockaddr_storage ss;
+		socklen_t len = address(&ss, THERE4, 5001);
+		int fd = MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+
+		CHECK(connect(fd, (struct sockaddr *)&ss, len) == 0 || errno == EINPROGRESS, "connect: %m");
+		usleep(50000);
+		if (state_of(fd) == TCP_SYN_SENT)
+			return fd;
+		CHECK(write(fd, "e", 1) == 1, "write: %m");
+		fill[(*ret_n)++] = fd;
+	}
+	state_skip("a listener without a backlog goes on answering");
+}
+
 int main(int argc, char **argv)
 {
 	int echo4, echo6, mapped, bulk_in, bulk_out, fin_in, fin_out, both, reset, wake, ls, ls6, loop_ls;
-	int la, lb, fresh, bound_only, v, on = 1, idle = 77, timeout = 12345;
+	int calling, fill[4], n_fill, la, lb, fresh, bound_only, v, on = 1, idle = 77, timeout = 12345;
 	char cc[16] = "reno", buf[64] = "";
 	uint64_t total, loop_total, stuffed;
 	struct sockaddr_storage ss;
@@ -471,6 +506,7 @@ int main(int argc, char **argv)
 	bound_only = MUST(socket(AF_INET, SOCK_STREAM, 0));
 	len = address(&ss, "0.0.0.0", 6003);
 	MUST(bind(bound_only, (struct sockaddr *)&ss, len));
+	calling = call_in_vain(fill, &n_fill);
 	/* The far end reads nothing yet, so this fills both buffers. */
 	total = 2000000;
 	CHECK(write_all(bulk_out, &total, sizeof(total)) == 0, "write");
@@ -543,6 +579,21 @@ int main(int argc, char **argv)
 	}
 	CHECK(read_all(fin_out, buf, 4) == 0 && !memcmp(buf, "late", 4), "late");
 	CHECK(recv(fin_out, buf, 10, 0) == 0, "no end of file");
+	{
+		struct pollfd p = { calling, POLLOUT, 0 };
+		int error = -1;
+
+		CHECK(poll(&p, 1, 20000) == 1, "a connection that was being made is not made");
+		len = sizeof(error);
+		MUST(getsockopt(calling, SOL_SOCKET, SO_ERROR, &error, &len));
+		CHECK(!error, "connecting: %s", strerror(error));
+		fcntl(calling, F_SETFL, 0);
+		CHECK(write(calling, "e", 1) == 1, "write: %m");
+		echoes(calling, "at last");
+		close(calling);
+		for (int i = 0; i < n_fill; i++)
+			close(fill[i]);
+	}
 	MUST(waitpid(sleeper, &v, 0));
 	CHECK(WIFEXITED(v) && WEXITSTATUS(v) == 0, "the sleeper: %#x", v);
 	close(wake);
