@@ -16,8 +16,6 @@ while :; do i=$((i + 1)); echo $i >/root/n.new; mv /root/n.new /root/n; usleep 2
 SH
 gw exec --detach h1:c1 -- /root/count.sh
 gw exec --detach h1:c1 -- nc -ll -p 7000 -e cat
-# Memory to send, so that a transfer takes a while on a slow link.
-gw exec --detach h1:c1 -- sh -c 'dd if=/dev/urandom of=/run/ballast bs=1M count=48 2>/dev/null; sleep 100000'
 address=$(address_of h1 c1)
 sleep 1
 "$hosts" run c python3 "$here/tests/lib/echo_client.py" "$address" 7000 "$t/echo" </dev/null >/dev/null 2>&1 &
