@@ -4,7 +4,7 @@
 
 extern const struct cr_part cr_part_tree, cr_part_regs, cr_part_mem;
 extern const struct cr_part cr_part_rlimits, cr_part_sched, cr_part_rseq, cr_part_signals,
-	cr_part_timers, cr_part_seccomp, cr_part_creds, cr_part_misc, cr_part_arm;
+	cr_part_timers, cr_part_seccomp, cr_part_creds, cr_part_misc, cr_part_attrs, cr_part_arm;
 extern const struct cr_part cr_part_same, cr_part_userns, cr_part_time, cr_part_pidns, cr_part_uts,
 	cr_part_ipc, cr_part_mounts, cr_part_net, cr_part_cgroup;
 extern const struct cr_part cr_part_sock, cr_part_sock_end, cr_part_files, cr_part_locks, cr_part_fs;
@@ -32,6 +32,7 @@ const struct cr_part *const cr_parts[] = {
 	&cr_part_seccomp,
 	&cr_part_creds,
 	&cr_part_misc,
+	&cr_part_attrs,
 	&cr_part_arm,
 };
 const size_t cr_parts_n = sizeof(cr_parts) / sizeof(cr_parts[0]);

@@ -4,7 +4,7 @@
  *
  * Dump:
  *   cr_part_mem.check            all mappings that cannot be carried are refused
- *   cr_part_mem.inside           brk, THP and dumpable switches (by the agent)
+ *   cr_part_attrs.inside         brk, THP and dumpable switches among all attributes (task/attr.h)
  *   mem_plan                     once, cgroup frozen, engine out of the tasks, BEFORE the header and
  *                                before part "files" captures: reads mappings, registers mapped files
  *                                by dump_ofile_of, decides which pages travel

@@ -6,32 +6,35 @@
 #include <unistd.h>
 
 #include "cr/mem/priv.h"
+#include "cr/task/attr.h"
 
-static int inside(struct dump *d, struct task *t, struct err *e)
+static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s)
 {
-	struct aprog *p = aprog_new();
-	struct mem *m = mem_of(t);
-	size_t brk_op, thp_op, dumpable_op;
-	int r;
-
-	if (!p || !m) {
-		aprog_free(p);
-		return err_set(e, -ENOMEM, "no memory");
-	}
-	brk_op = APROG_CALL(p, 0, SYS_brk, aarg_imm(0));
-	thp_op = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_THP_DISABLE), aarg_imm(0), aarg_imm(0),
-			    aarg_imm(0), aarg_imm(0));
-	dumpable_op = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_DUMPABLE), aarg_imm(0), aarg_imm(0),
-				 aarg_imm(0), aarg_imm(0));
-	r = agent_run(t->threads[0].agent, p, e);
-	if (r >= 0) {
-		m->brk = (uint64_t)aprog_result(p, brk_op);
-		m->thp_disabled = aprog_result(p, thp_op) != 0;
-		m->dumpable = (int)aprog_result(p, dumpable_op);
-	}
-	aprog_free(p);
-	return r < 0 ? err_context(e, r, "process %d", (int)t->nspid) : 0;
+	if (th != &t->threads[0])
+		return;
+	s->op[0] = APROG_CALL(p, 0, SYS_brk, aarg_imm(0));
+	s->op[1] = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_THP_DISABLE), aarg_imm(0), aarg_imm(0),
+			      aarg_imm(0), aarg_imm(0));
+	s->op[2] = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_DUMPABLE), aarg_imm(0), aarg_imm(0),
+			      aarg_imm(0), aarg_imm(0));
 }
+
+static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		struct err *e)
+{
+	struct mem *m = mem_of(t);
+
+	if (!m)
+		return err_set(e, -ENOMEM, "no memory");
+	if (th != &t->threads[0])
+		return 0;
+	m->brk = (uint64_t)aprog_result(p, s->op[0]);
+	m->thp_disabled = aprog_result(p, s->op[1]) != 0;
+	m->dumpable = (int)aprog_result(p, s->op[2]);
+	return 0;
+}
+
+const struct attr_part attr_mem = { .name = "mem", .ask = ask, .take = take };
 
 int mem_plan(struct dump *d, struct err *e)
 {
@@ -121,7 +124,6 @@ static void done(struct dump *d)
 const struct cr_part cr_part_mem = {
 	.name = "mem",
 	.check = mem_check,
-	.inside = inside,
 	.frozen = frozen,
 	.done = done,
 	.load = mem_load,

@@ -1,19 +1,38 @@
-/* attr - the attributes of tasks and threads, a part each.  Their order in parts.c matters, for the
- * hooks of a restore and for no other reason:
+/* attr - the attributes of tasks and threads.  Their order in parts.c matters, for the hooks of a
+ * restore:
  *
- *   rlimits, sched, rseq, signals, timers   need the rights that the agent has from gw-init
+ *   rlimits, sched, rseq, signals, timers   what the engine does from outside
  *   seccomp   needs CAP_SYS_ADMIN of the user namespace; from here on filters are installed but
  *             suspended (the thread is seized with PTRACE_O_SUSPEND_SECCOMP)
- *   creds     gives the rights up
- *   misc      what a change of credentials resets: parent-death signal, dumpable; and names
- *
- * and behind them, in the LAST part of all, `arm`: pending signals and running timers, so that
- * nothing expires while the tree is still being built. */
+ *   attrs     all that is set by the threads themselves; within it: rights are given up by creds, and
+ *             behind that what a change of credentials resets (parent-death signal, dumpable)
+ *   arm       the LAST part of all: pending signals and running timers, so that nothing expires while
+ *             the tree is still being built. */
 #pragma once
 #include "cr/cr.h"
 
+/* A round trip to an agent costs two switches of process, so what the parts ask of a thread, and what
+ * they set in it, goes in one program each: part `attrs` (attrs.c) runs them. */
+struct attr_slots { /* where in the program its answers are */
+	struct aarg v[8];
+	size_t op[8];
+};
+
+struct attr_part {
+	const char *name;
+	/* Dump, each thread (the leader's also for the process): appends, and looks at the answers. */
+	void (*ask)(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s);
+	int (*take)(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		    struct err *e);
+	/* Restore: appends for a thread (in phase thread_end), and for the process (in task_end). */
+	int (*give)(struct restore *r, struct rtask *t, struct rthread *th, struct aprog *p, struct err *e);
+	int (*give_task)(struct restore *r, struct rtask *t, struct aprog *p, struct err *e);
+};
+extern const struct attr_part attr_mem, attr_rlimits, attr_sched, attr_rseq, attr_signals, attr_timers,
+	attr_creds, attr_misc;
+
 extern const struct cr_part cr_part_rlimits, cr_part_sched, cr_part_rseq, cr_part_signals,
-	cr_part_timers, cr_part_seccomp, cr_part_creds, cr_part_misc, cr_part_arm;
+	cr_part_timers, cr_part_seccomp, cr_part_creds, cr_part_misc, cr_part_attrs, cr_part_arm;
 
 /* Position of a part in parts.c: its place in part_data. */
 size_t attr_part_index(const struct cr_part *part);

@@ -22,7 +22,7 @@
 #include "sys/procfs.h"
 
 /* What fits into the data of a thread's agent with room to spare. */
-#define GROUPS_MAX 2000
+#define GROUPS_MAX 1000
 
 static int status_of(const struct task *t, const struct thread *th, struct proc_status *ret, struct err *e)
 {
@@ -62,73 +62,56 @@ static int fill_caps(CredsEntry *c, struct thread *th, const struct proc_status 
 	return 0;
 }
 
-static int read_thread(struct task *t, struct thread *th, struct err *e)
+static struct aarg within(struct aarg room, size_t offset)
 {
-	ThreadCoreEntry *tc = attr_thread_core(th);
-	struct aprog *p = aprog_new();
-	struct proc_status st;
-	struct aarg uid, gid, list;
-	size_t fsuid, fsgid, groups, bits;
-	const uint32_t *v;
-	CredsEntry *c;
-	int r;
-
-	if (!tc || !p || !(c = ATTR_NEW(CredsEntry, creds_entry))) {
-		aprog_free(p);
-		return err_set(e, -ENOMEM, "no memory");
-	}
-	creds_entry__free_unpacked(tc->creds, NULL);
-	tc->creds = c;
-	uid = aprog_out(p, 12);
-	gid = aprog_out(p, 12);
-	list = aprog_out(p, GROUPS_MAX * sizeof(uint32_t));
-	APROG_CALL(p, 0, SYS_getresuid, uid, (struct aarg){ AARG_DATA, uid.value + 4 },
-		   (struct aarg){ AARG_DATA, uid.value + 8 });
-	APROG_CALL(p, 0, SYS_getresgid, gid, (struct aarg){ AARG_DATA, gid.value + 4 },
-		   (struct aarg){ AARG_DATA, gid.value + 8 });
-	/* An impossible id changes nothing and tells the present one. */
-	fsuid = APROG_CALL(p, AOP_MAY_FAIL, SYS_setfsuid, aarg_imm(UINT32_MAX));
-	fsgid = APROG_CALL(p, AOP_MAY_FAIL, SYS_setfsgid, aarg_imm(UINT32_MAX));
-	bits = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_SECUREBITS), aarg_imm(0), aarg_imm(0),
-			  aarg_imm(0), aarg_imm(0));
-	groups = APROG_CALL(p, 0, SYS_getgroups, aarg_imm(GROUPS_MAX), list);
-	r = agent_run(th->agent, p, e);
-	if (r >= 0) {
-		v = aprog_out_data(p, uid);
-		c->uid = v[0];
-		c->euid = v[1];
-		c->suid = v[2];
-		v = aprog_out_data(p, gid);
-		c->gid = v[0];
-		c->egid = v[1];
-		c->sgid = v[2];
-		c->fsuid = (uint32_t)aprog_result(p, fsuid);
-		c->fsgid = (uint32_t)aprog_result(p, fsgid);
-		c->secbits = (uint32_t)aprog_result(p, bits);
-		c->n_groups = (size_t)aprog_result(p, groups);
-		c->groups = malloc((c->n_groups + 1) * sizeof(*c->groups));
-		if (!c->groups)
-			c->n_groups = 0, r = err_set(e, -ENOMEM, "no memory");
-		else
-			memcpy(c->groups, aprog_out_data(p, list), c->n_groups * sizeof(*c->groups));
-	}
-	aprog_free(p);
-	if (r >= 0)
-		r = status_of(t, th, &st, e);
-	if (r >= 0 && fill_caps(c, th, &st) < 0)
-		r = err_set(e, -ENOMEM, "no memory");
-	return r < 0 ? err_context(e, r, "credentials of thread %d", (int)th->nstid) : 0;
+	room.value += offset;
+	return room;
 }
 
-static int inside(struct dump *d, struct task *t, struct err *e)
+static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s)
 {
-	for (size_t i = 0; i < t->n_threads; i++) {
-		int r = read_thread(t, &t->threads[i], e);
+	s->v[0] = aprog_out(p, 12);
+	s->v[1] = aprog_out(p, 12);
+	s->v[2] = aprog_out(p, GROUPS_MAX * sizeof(uint32_t));
+	APROG_CALL(p, 0, SYS_getresuid, s->v[0], within(s->v[0], 4), within(s->v[0], 8));
+	APROG_CALL(p, 0, SYS_getresgid, s->v[1], within(s->v[1], 4), within(s->v[1], 8));
+	/* An impossible id changes nothing and tells the present one. */
+	s->op[0] = APROG_CALL(p, AOP_MAY_FAIL, SYS_setfsuid, aarg_imm(UINT32_MAX));
+	s->op[1] = APROG_CALL(p, AOP_MAY_FAIL, SYS_setfsgid, aarg_imm(UINT32_MAX));
+	s->op[2] = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_SECUREBITS), aarg_imm(0), aarg_imm(0),
+			      aarg_imm(0), aarg_imm(0));
+	s->op[3] = APROG_CALL(p, 0, SYS_getgroups, aarg_imm(GROUPS_MAX), s->v[2]);
+}
 
-		if (r < 0)
-			return r;
-	}
-	return 0;
+static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		struct err *e)
+{
+	CredsEntry *c = ATTR_NEW(CredsEntry, creds_entry);
+	const uint32_t *uid = aprog_out_data(p, s->v[0]), *gid = aprog_out_data(p, s->v[1]);
+	struct proc_status st;
+	int r;
+
+	if (!c)
+		return err_set(e, -ENOMEM, "no memory");
+	th->core->thread_core->creds = c;
+	c->uid = uid[0];
+	c->euid = uid[1];
+	c->suid = uid[2];
+	c->gid = gid[0];
+	c->egid = gid[1];
+	c->sgid = gid[2];
+	c->fsuid = (uint32_t)aprog_result(p, s->op[0]);
+	c->fsgid = (uint32_t)aprog_result(p, s->op[1]);
+	c->secbits = (uint32_t)aprog_result(p, s->op[2]);
+	c->groups = malloc((size_t)(aprog_result(p, s->op[3]) + 1) * sizeof(*c->groups));
+	if (!c->groups)
+		return err_set(e, -ENOMEM, "no memory");
+	c->n_groups = (size_t)aprog_result(p, s->op[3]);
+	memcpy(c->groups, aprog_out_data(p, s->v[2]), c->n_groups * sizeof(*c->groups));
+	r = status_of(t, th, &st, e);
+	if (r >= 0 && fill_caps(c, th, &st) < 0)
+		r = err_set(e, -ENOMEM, "no memory");
+	return r < 0 ? r : 0;
 }
 
 /* ---- restore ---- */
@@ -157,31 +140,22 @@ static int load(struct restore *r, struct err *e)
 	return 0;
 }
 
-static int prctl_call(struct aprog *p, unsigned flags, uint64_t a, uint64_t b, uint64_t c)
+static void prctl_call(struct aprog *p, uint64_t a, uint64_t b, uint64_t c)
 {
-	APROG_CALL(p, flags, SYS_prctl, aarg_imm(a), aarg_imm(b), aarg_imm(c), aarg_imm(0), aarg_imm(0));
-	return 0;
+	APROG_CALL(p, 0, SYS_prctl, aarg_imm(a), aarg_imm(b), aarg_imm(c), aarg_imm(0), aarg_imm(0));
 }
 
-/* First program: ids.  The user ids change without a change of capabilities (SECBIT_NO_SETUID_FIXUP),
- * so that the second one still may do what it has to. */
-static int set_ids(struct rthread *th, const CredsEntry *c, struct err *e)
+/* The user ids change without a change of capabilities (SECBIT_NO_SETUID_FIXUP), so that the thread still
+ * may do what comes behind. */
+static void append_ids(struct aprog *p, const CredsEntry *c)
 {
-	struct aprog *p = aprog_new();
-	int r;
-
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
-	prctl_call(p, 0, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0);
+	prctl_call(p, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0);
 	APROG_CALL(p, 0, SYS_setgroups, aarg_imm(c->n_groups),
 		   c->n_groups ? aprog_in(p, c->groups, c->n_groups * sizeof(*c->groups)) : aarg_imm(0));
 	APROG_CALL(p, 0, SYS_setresgid, aarg_imm(c->gid), aarg_imm(c->egid), aarg_imm(c->sgid));
 	APROG_CALL(p, 0, SYS_setfsgid, aarg_imm(c->fsgid));
 	APROG_CALL(p, 0, SYS_setresuid, aarg_imm(c->uid), aarg_imm(c->euid), aarg_imm(c->suid));
 	APROG_CALL(p, 0, SYS_setfsuid, aarg_imm(c->fsuid));
-	r = agent_run(th->agent, p, e);
-	aprog_free(p);
-	return r < 0 ? err_context(e, r, "user and group ids") : 0;
 }
 
 static void append_caps(struct aprog *p, const CredsEntry *c, uint64_t may)
@@ -198,53 +172,66 @@ static void append_caps(struct aprog *p, const CredsEntry *c, uint64_t may)
 	APROG_CALL(p, 0, SYS_capset, aprog_in(p, &h, sizeof(h)), aprog_in(p, d, sizeof(d)));
 }
 
-/* Second program: bounding set, securebits, sets, ambient set, no_new_privs. */
-static int set_rights(struct rthread *th, const CredsEntry *c, uint64_t prm_now, uint64_t bnd_now,
-		      struct err *e)
-{
-	uint64_t bnd = join_caps(c->n_cap_bnd, c->cap_bnd);
-	uint64_t amb = th->extra && th->extra->has_cap_amb ? th->extra->cap_amb & prm_now : 0;
-	struct aprog *p = aprog_new();
-	int r;
+/* What gw-init may, and with it every task until it gets its own: the most that is given back. */
+struct base {
+	uint64_t prm, bnd;
+};
 
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
-	for (unsigned cap = 0; cap < 64; cap++)
-		if (bnd_now >> cap & 1 && !(bnd >> cap & 1))
-			prctl_call(p, 0, PR_CAPBSET_DROP, cap, 0);
-	prctl_call(p, 0, PR_SET_SECUREBITS, c->secbits, 0);
-	append_caps(p, c, prm_now);
-	for (unsigned cap = 0; cap < 64; cap++)
-		if (amb >> cap & 1)
-			prctl_call(p, 0, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap);
-	if (th->extra && th->extra->no_new_privs)
-		prctl_call(p, 0, PR_SET_NO_NEW_PRIVS, 1, 0);
-	r = agent_run(th->agent, p, e);
-	aprog_free(p);
-	return r < 0 ? err_context(e, r, "capabilities") : 0;
-}
-
-static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, struct err *e)
+static int build(struct restore *r, struct err *e)
 {
-	const CredsEntry *c = th->core->thread_core->creds;
-	auto_fd int dir = proc_open(r->proc_fd, th->tid);
+	auto_fd int dir = proc_open(r->proc_fd, r->init_pid);
+	struct base *b = calloc(1, sizeof(*b));
 	struct proc_status st;
 	int ret;
 
-	/* What gw-init had; /proc/TID is a thread's own, though no listing shows it. */
-	if (dir < 0)
-		return err_sys(e, dir, "opening /proc/%d", (int)th->tid);
+	if (dir < 0 || !b) {
+		free(b);
+		return err_sys(e, dir < 0 ? dir : -ENOMEM, "opening gw-init");
+	}
+	r->part_data[attr_part_index(&cr_part_creds)] = b;
 	ret = proc_status_read(dir, &st, e);
-	if (ret >= 0)
-		ret = set_ids(th, c, e);
-	if (ret >= 0)
-		ret = set_rights(th, c, st.cap_prm, st.cap_bnd, e);
-	return ret;
+	if (ret < 0)
+		return ret;
+	b->prm = st.cap_prm;
+	b->bnd = st.cap_bnd;
+	return 0;
 }
+
+static void restore_done(struct restore *r)
+{
+	size_t i = attr_part_index(&cr_part_creds);
+
+	free(r->part_data[i]);
+	r->part_data[i] = NULL;
+}
+
+/* Ids, bounding set, securebits, sets, ambient set, no_new_privs. */
+static int give(struct restore *r, struct rtask *t, struct rthread *th, struct aprog *p, struct err *e)
+{
+	const struct base *base = r->part_data[attr_part_index(&cr_part_creds)];
+	const CredsEntry *c = th->core->thread_core->creds;
+	uint64_t bnd = join_caps(c->n_cap_bnd, c->cap_bnd);
+	uint64_t amb = th->extra && th->extra->has_cap_amb ? th->extra->cap_amb & base->prm : 0;
+
+	append_ids(p, c);
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (base->bnd >> cap & 1 && !(bnd >> cap & 1))
+			prctl_call(p, PR_CAPBSET_DROP, cap, 0);
+	prctl_call(p, PR_SET_SECUREBITS, c->secbits, 0);
+	append_caps(p, c, base->prm);
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (amb >> cap & 1)
+			prctl_call(p, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap);
+	if (th->extra && th->extra->no_new_privs)
+		prctl_call(p, PR_SET_NO_NEW_PRIVS, 1, 0);
+	return 0;
+}
+
+const struct attr_part attr_creds = { .name = "creds", .ask = ask, .take = take, .give = give };
 
 const struct cr_part cr_part_creds = {
 	.name = "creds",
-	.inside = inside,
 	.load = load,
-	.thread_end = thread_end,
+	.build = build,
+	.restore_done = restore_done,
 };

@@ -51,46 +51,50 @@ static int read_comm(struct task *t, struct thread *th, struct err *e)
 	return 0;
 }
 
-static int read_thread(struct task *t, struct thread *th, struct err *e)
+static void ask_task(struct aprog *p, struct attr_slots *s)
 {
-	struct aprog *p = aprog_new();
-	struct aarg death, address, head, head_len;
-	size_t persona;
-	int r;
-
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
-	death = aprog_out(p, sizeof(int));
-	address = aprog_out(p, sizeof(uint64_t));
-	head = aprog_out(p, sizeof(uint64_t));
-	head_len = aprog_out(p, sizeof(uint64_t));
-	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_PDEATHSIG), death, aarg_imm(0), aarg_imm(0), aarg_imm(0));
-	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_TID_ADDRESS_), address, aarg_imm(0), aarg_imm(0),
+	s->v[4] = aprog_out(p, sizeof(int));
+	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_CHILD_SUBREAPER), s->v[4], aarg_imm(0), aarg_imm(0),
 		   aarg_imm(0));
-	APROG_CALL(p, 0, SYS_get_robust_list, aarg_imm(0), head, head_len);
-	persona = APROG_CALL(p, 0, SYS_personality, aarg_imm(0xffffffff));
-	r = agent_run(th->agent, p, e);
-	if (r >= 0) {
-		ThreadCoreEntry *tc = th->core->thread_core;
-		uint64_t v;
-		int sig;
+	s->op[1] = APROG_CALL(p, AOP_MAY_FAIL, SYS_modify_ldt, aarg_imm(0), aprog_out(p, 16), aarg_imm(16));
+	/* Older kernels lack the question; a process that needs the answer registers again when told so. */
+	s->op[2] = APROG_CALL(p, AOP_MAY_FAIL, SYS_membarrier, aarg_imm(MEMBARRIER_GET_REGISTRATIONS),
+			      aarg_imm(0), aarg_imm(0));
+	s->op[3] = APROG_CALL(p, AOP_MAY_FAIL, SYS_prctl, aarg_imm(PR_GET_MDWE_), aarg_imm(0), aarg_imm(0),
+			      aarg_imm(0), aarg_imm(0));
+}
 
-		memcpy(&sig, aprog_out_data(p, death), sizeof(sig));
-		tc->has_pdeath_sig = true;
-		tc->pdeath_sig = (uint32_t)sig;
-		memcpy(&tc->futex_rla, aprog_out_data(p, head), sizeof(tc->futex_rla));
-		memcpy(&v, aprog_out_data(p, head_len), sizeof(v));
-		tc->futex_rla_len = (uint32_t)v;
-		memcpy(&v, aprog_out_data(p, address), sizeof(v));
-		if (th->core->thread_info)
-			th->core->thread_info->clear_tid_addr = v;
-		th->extra->has_personality = true;
-		th->extra->personality = (uint32_t)aprog_result(p, persona);
-		if (th == &t->threads[0])
-			th->core->tc->personality = th->extra->personality;
-	}
-	aprog_free(p);
-	return r < 0 ? r : 0;
+static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s)
+{
+	for (size_t i = 0; i < 4; i++)
+		s->v[i] = aprog_out(p, sizeof(uint64_t));
+	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_PDEATHSIG), s->v[0], aarg_imm(0), aarg_imm(0),
+		   aarg_imm(0));
+	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_TID_ADDRESS_), s->v[1], aarg_imm(0), aarg_imm(0),
+		   aarg_imm(0));
+	APROG_CALL(p, 0, SYS_get_robust_list, aarg_imm(0), s->v[2], s->v[3]);
+	s->op[0] = APROG_CALL(p, 0, SYS_personality, aarg_imm(0xffffffff));
+	if (th == &t->threads[0])
+		ask_task(p, s);
+}
+
+static void take_thread(struct thread *th, struct aprog *p, const struct attr_slots *s)
+{
+	ThreadCoreEntry *tc = th->core->thread_core;
+	uint64_t v;
+	int sig;
+
+	memcpy(&sig, aprog_out_data(p, s->v[0]), sizeof(sig));
+	tc->has_pdeath_sig = true;
+	tc->pdeath_sig = (uint32_t)sig;
+	memcpy(&v, aprog_out_data(p, s->v[1]), sizeof(v));
+	if (th->core->thread_info)
+		th->core->thread_info->clear_tid_addr = v;
+	memcpy(&tc->futex_rla, aprog_out_data(p, s->v[2]), sizeof(tc->futex_rla));
+	memcpy(&v, aprog_out_data(p, s->v[3]), sizeof(v));
+	tc->futex_rla_len = (uint32_t)v;
+	th->extra->has_personality = true;
+	th->extra->personality = (uint32_t)aprog_result(p, s->op[0]);
 }
 
 static int read_number(const struct task *t, const char *name, unsigned base, int64_t *ret, struct err *e)
@@ -126,12 +130,9 @@ static void fill_task(struct task *t, int64_t score, int64_t filter, int sub, lo
 	tc->child_subreaper = sub != 0;
 }
 
-static int read_task(struct task *t, struct err *e)
+static int take_task(struct task *t, struct aprog *p, const struct attr_slots *s, struct err *e)
 {
-	size_t ldt, barrier, mdwe;
 	int64_t score, filter;
-	struct aprog *p;
-	struct aarg out;
 	int sub, r;
 
 	r = read_number(t, "oom_score_adj", 10, &score, e);
@@ -139,44 +140,24 @@ static int read_task(struct task *t, struct err *e)
 		r = read_number(t, "coredump_filter", 16, &filter, e);
 	if (r < 0)
 		return r;
-	p = aprog_new();
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
-	out = aprog_out(p, sizeof(int));
-	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_CHILD_SUBREAPER), out, aarg_imm(0), aarg_imm(0),
-		   aarg_imm(0));
-	ldt = APROG_CALL(p, AOP_MAY_FAIL, SYS_modify_ldt, aarg_imm(0), aprog_out(p, 16), aarg_imm(16));
-	/* Older kernels lack the question; a process that needs the answer registers again when told so. */
-	barrier = APROG_CALL(p, AOP_MAY_FAIL, SYS_membarrier, aarg_imm(MEMBARRIER_GET_REGISTRATIONS),
-			     aarg_imm(0), aarg_imm(0));
-	mdwe = APROG_CALL(p, AOP_MAY_FAIL, SYS_prctl, aarg_imm(PR_GET_MDWE_), aarg_imm(0), aarg_imm(0),
-			  aarg_imm(0), aarg_imm(0));
-	r = agent_run(t->threads[0].agent, p, e);
-	if (r >= 0 && aprog_result(p, ldt) > 0)
-		r = err_set(e, -EOPNOTSUPP, "it has a local descriptor table (modify_ldt), which is not "
-			    "carried");
-	if (r >= 0) {
-		memcpy(&sub, aprog_out_data(p, out), sizeof(sub));
-		fill_task(t, score, filter, sub, aprog_result(p, barrier), aprog_result(p, mdwe));
-	}
-	aprog_free(p);
-	return r < 0 ? r : 0;
+	if (aprog_result(p, s->op[1]) > 0)
+		return err_set(e, -EOPNOTSUPP, "it has a local descriptor table (modify_ldt), which is not "
+			       "carried");
+	memcpy(&sub, aprog_out_data(p, s->v[4]), sizeof(sub));
+	fill_task(t, score, filter, sub, aprog_result(p, s->op[2]), aprog_result(p, s->op[3]));
+	t->threads[0].core->tc->personality = t->threads[0].extra->personality;
+	return 0;
 }
 
-static int inside(struct dump *d, struct task *t, struct err *e)
+static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		struct err *e)
 {
-	int r = 0;
+	int r = read_comm(t, th, e);
 
-	if (!attr_task_core(&t->threads[0]))
-		return err_set(e, -ENOMEM, "no memory");
-	for (size_t i = 0; i < t->n_threads && r >= 0; i++) {
-		if (!attr_thread_core(&t->threads[i]))
-			return err_set(e, -ENOMEM, "no memory");
-		r = read_comm(t, &t->threads[i], e);
-		if (r >= 0)
-			r = read_thread(t, &t->threads[i], e);
-	}
-	return r < 0 ? r : read_task(t, e);
+	if (r < 0)
+		return r;
+	take_thread(th, p, s);
+	return th == &t->threads[0] ? take_task(t, p, s, e) : 0;
 }
 
 /* ---- restore ---- */
@@ -194,15 +175,12 @@ static int load(struct restore *r, struct err *e)
 	return 0;
 }
 
-static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, struct err *e)
+/* Behind the credentials, whose change resets the parent-death signal. */
+static int give(struct restore *r, struct rtask *t, struct rthread *th, struct aprog *p, struct err *e)
 {
 	const ThreadCoreEntry *tc = th->core->thread_core;
 	const char *comm = tc->comm ? tc->comm : t->core->tc->comm;
-	struct aprog *p = aprog_new();
-	int ret;
 
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
 	if (comm && strlen(comm) < COMM_MAX)
 		APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_SET_NAME), aprog_str(p, comm), aarg_imm(0),
 			   aarg_imm(0), aarg_imm(0));
@@ -214,9 +192,7 @@ static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, st
 		APROG_CALL(p, 0, SYS_personality, aarg_imm(th->extra->personality));
 	APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_SET_PDEATHSIG),
 		   aarg_imm(tc->has_pdeath_sig ? tc->pdeath_sig : 0), aarg_imm(0), aarg_imm(0), aarg_imm(0));
-	ret = agent_run(th->agent, p, e);
-	aprog_free(p);
-	return ret < 0 ? ret : 0;
+	return 0;
 }
 
 /* Writes a file of the process unless it says so already: a host may lack the right to. */
@@ -258,17 +234,13 @@ static int set_files(struct restore *r, struct rtask *t, const GwTask *x, struct
 	return ret;
 }
 
-static int task_end(struct restore *r, struct rtask *t, struct err *e)
+static int give_task(struct restore *r, struct rtask *t, struct aprog *p, struct err *e)
 {
 	const GwTask *x = t->extra;
-	struct aprog *p;
 	int ret = x ? set_files(r, t, x, e) : 0;
 
 	if (ret < 0)
 		return ret;
-	p = aprog_new();
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
 	if (x && x->child_subreaper)
 		APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_SET_CHILD_SUBREAPER), aarg_imm(1), aarg_imm(0),
 			   aarg_imm(0), aarg_imm(0));
@@ -283,15 +255,13 @@ static int task_end(struct restore *r, struct rtask *t, struct err *e)
 	if (t->mm && t->mm->has_dumpable)
 		APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_SET_DUMPABLE), aarg_imm(t->mm->dumpable == 1),
 			   aarg_imm(0), aarg_imm(0), aarg_imm(0));
-	ret = agent_run(t->agent, p, e);
-	aprog_free(p);
-	return ret < 0 ? ret : 0;
+	return 0;
 }
+
+const struct attr_part attr_misc = { .name = "misc", .ask = ask, .take = take, .give = give,
+				     .give_task = give_task };
 
 const struct cr_part cr_part_misc = {
 	.name = "misc",
-	.inside = inside,
 	.load = load,
-	.thread_end = thread_end,
-	.task_end = task_end,
 };

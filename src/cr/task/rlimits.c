@@ -128,28 +128,23 @@ static int build(struct restore *r, struct err *e)
 	return 0;
 }
 
-static int task_end(struct restore *r, struct rtask *t, struct err *e)
+static int give_task(struct restore *r, struct rtask *t, struct aprog *p, struct err *e)
 {
 	const TaskRlimitsEntry *rl = t->core->tc->rlimits;
-	struct aprog *p = aprog_new();
-	int ret;
 
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
 	for (size_t i = 0; rl && i < rl->n_rlimits && i < LIMITS_MAX; i++) {
 		struct rlimit64 v = { rl->rlimits[i]->cur, rl->rlimits[i]->max };
 
 		APROG_CALL(p, 0, SYS_prlimit64, aarg_imm(0), aarg_imm(i), aprog_in(p, &v, sizeof(v)),
 			   aarg_imm(0));
 	}
-	ret = agent_run(t->agent, p, e);
-	aprog_free(p);
-	return ret < 0 ? err_context(e, ret, "resource limits") : 0;
+	return 0;
 }
+
+const struct attr_part attr_rlimits = { .name = "rlimits", .give_task = give_task };
 
 const struct cr_part cr_part_rlimits = {
 	.name = "rlimits",
 	.frozen = frozen,
 	.build = build,
-	.task_end = task_end,
 };

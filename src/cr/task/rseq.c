@@ -49,20 +49,19 @@ static int stopped(struct dump *d, struct task *t, struct err *e)
 	return 0;
 }
 
-static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, struct err *e)
+static int give(struct restore *r, struct rtask *t, struct rthread *th, struct aprog *p, struct err *e)
 {
 	const RseqEntry *q = th->core->thread_core ? th->core->thread_core->rseq_entry : NULL;
-	int ret;
 
-	if (!q)
-		return 0;
-	ret = AGENT_CALL(th->agent, NULL, e, SYS_rseq, q->rseq_abi_pointer, q->rseq_abi_size, 0,
-			 q->signature, 0, 0);
-	return ret < 0 ? err_context(e, ret, "registering the rseq area") : 0;
+	if (q)
+		APROG_CALL(p, 0, SYS_rseq, aarg_imm(q->rseq_abi_pointer), aarg_imm(q->rseq_abi_size),
+			   aarg_imm(0), aarg_imm(q->signature));
+	return 0;
 }
+
+const struct attr_part attr_rseq = { .name = "rseq", .give = give };
 
 const struct cr_part cr_part_rseq = {
 	.name = "rseq",
 	.stopped = stopped,
-	.thread_end = thread_end,
 };

@@ -92,19 +92,30 @@ static int stopped(struct dump *d, struct task *t, struct err *e)
 	return 0;
 }
 
-static int inside(struct dump *d, struct task *t, struct err *e)
+static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s)
 {
-	for (size_t i = 0; i < t->n_threads; i++) {
-		long slack;
-		int r = AGENT_CALL(t->threads[i].agent, &slack, e, SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0, 0);
+	s->op[0] = APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_GET_TIMERSLACK), aarg_imm(0), aarg_imm(0),
+			      aarg_imm(0), aarg_imm(0));
+}
 
-		if (r < 0)
-			return r;
-		t->threads[i].extra->has_timer_slack_ns = true;
-		t->threads[i].extra->timer_slack_ns = (uint64_t)slack;
-	}
+static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		struct err *e)
+{
+	th->extra->has_timer_slack_ns = true;
+	th->extra->timer_slack_ns = (uint64_t)aprog_result(p, s->op[0]);
 	return 0;
 }
+
+static int give(struct restore *r, struct rtask *t, struct rthread *th, struct aprog *p, struct err *e)
+{
+	/* 0 would mean the default. */
+	if (th->extra && th->extra->has_timer_slack_ns && th->extra->timer_slack_ns)
+		APROG_CALL(p, 0, SYS_prctl, aarg_imm(PR_SET_TIMERSLACK), aarg_imm(th->extra->timer_slack_ns),
+			   aarg_imm(0), aarg_imm(0), aarg_imm(0));
+	return 0;
+}
+
+const struct attr_part attr_sched = { .name = "sched", .ask = ask, .take = take, .give = give };
 
 /* ---- restore ---- */
 
@@ -162,16 +173,12 @@ static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, st
 	    syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, th->tid) != (long)x->ioprio &&
 	    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, th->tid, x->ioprio) < 0)
 		ret = err_sys(e, -errno, "I/O priority %x", x->ioprio);
-	if (ret >= 0 && x->has_timer_slack_ns && x->timer_slack_ns)
-		ret = AGENT_CALL(th->agent, NULL, e, SYS_prctl, PR_SET_TIMERSLACK, x->timer_slack_ns, 0, 0, 0,
-				 0);
 	return ret < 0 ? ret : 0;
 }
 
 const struct cr_part cr_part_sched = {
 	.name = "sched",
 	.stopped = stopped,
-	.inside = inside,
 	.load = load,
 	.thread_end = thread_end,
 };

@@ -32,88 +32,59 @@ static bool can_be_set(int sig)
 	return sig != SIGKILL && sig != SIGSTOP;
 }
 
-static int read_actions(struct task *t, struct err *e)
+/* A piece of a larger room for answers. */
+static struct aarg within(struct aarg room, size_t offset)
 {
-	TaskCoreEntry *tc = attr_task_core(&t->threads[0]);
-	struct aprog *p = aprog_new();
-	struct aarg out[SIGNALS + 1];
-	int r;
+	room.value += offset;
+	return room;
+}
 
-	if (!tc || !p) {
-		aprog_free(p);
-		return err_set(e, -ENOMEM, "no memory");
-	}
+static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s)
+{
+	s->v[0] = aprog_out(p, sizeof(stack_t));
+	APROG_CALL(p, 0, SYS_sigaltstack, aarg_imm(0), s->v[0]);
+	if (th != &t->threads[0])
+		return;
+	s->v[1] = aprog_out(p, (SIGNALS + 1) * sizeof(struct kernel_sigaction));
+	for (size_t sig = 1; sig <= SIGNALS; sig++)
+		if (can_be_set((int)sig))
+			APROG_CALL(p, 0, SYS_rt_sigaction, aarg_imm(sig), aarg_imm(0),
+				   within(s->v[1], sig * sizeof(struct kernel_sigaction)), aarg_imm(8));
+}
+
+static int take_actions(TaskCoreEntry *tc, const struct kernel_sigaction *k, struct err *e)
+{
+	tc->sigactions = calloc(SIGNALS, sizeof(*tc->sigactions));
 	for (int sig = 1; sig <= SIGNALS; sig++) {
-		if (!can_be_set(sig))
-			continue;
-		out[sig] = aprog_out(p, sizeof(struct kernel_sigaction));
-		APROG_CALL(p, 0, SYS_rt_sigaction, aarg_imm((uint64_t)sig), aarg_imm(0), out[sig],
-			   aarg_imm(8));
-	}
-	r = agent_run(t->threads[0].agent, p, e);
-	tc->sigactions = r >= 0 ? calloc(SIGNALS, sizeof(*tc->sigactions)) : NULL;
-	if (r >= 0 && !tc->sigactions)
-		r = err_set(e, -ENOMEM, "no memory");
-	for (int sig = 1; sig <= SIGNALS && r >= 0; sig++) {
-		struct kernel_sigaction *k;
 		SaEntry *sa;
 
 		if (!can_be_set(sig))
 			continue;
-		k = aprog_out_data(p, out[sig]);
-		sa = ATTR_NEW(SaEntry, sa_entry);
-		if (!k || !sa) {
-			free(sa);
-			r = err_set(e, -ENOMEM, "no memory");
-			break;
-		}
-		sa->sigaction = k->handler;
-		sa->flags = k->flags;
-		sa->restorer = k->restorer;
-		sa->mask = k->mask;
+		sa = tc->sigactions ? ATTR_NEW(SaEntry, sa_entry) : NULL;
+		if (!sa)
+			return err_set(e, -ENOMEM, "no memory");
+		sa->sigaction = k[sig].handler;
+		sa->flags = k[sig].flags;
+		sa->restorer = k[sig].restorer;
+		sa->mask = k[sig].mask;
 		tc->sigactions[tc->n_sigactions++] = sa;
 	}
-	aprog_free(p);
-	return r < 0 ? r : 0;
+	return 0;
 }
 
-static int read_altstack(struct thread *th, struct err *e)
+static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		struct err *e)
 {
-	ThreadCoreEntry *tc = attr_thread_core(th);
-	struct aprog *p = aprog_new();
-	struct aarg out;
-	stack_t *ss;
-	int r;
+	const stack_t *ss = aprog_out_data(p, s->v[0]);
+	ThreadSasEntry *sas = ATTR_NEW(ThreadSasEntry, thread_sas_entry);
 
-	if (!tc || !p) {
-		aprog_free(p);
+	if (!sas)
 		return err_set(e, -ENOMEM, "no memory");
-	}
-	out = aprog_out(p, sizeof(stack_t));
-	APROG_CALL(p, 0, SYS_sigaltstack, aarg_imm(0), out);
-	r = agent_run(th->agent, p, e);
-	if (r >= 0 && !tc->sas) {
-		tc->sas = ATTR_NEW(ThreadSasEntry, thread_sas_entry);
-		ss = aprog_out_data(p, out);
-		if (!tc->sas || !ss) {
-			r = err_set(e, -ENOMEM, "no memory");
-		} else {
-			tc->sas->ss_sp = (uint64_t)(uintptr_t)ss->ss_sp;
-			tc->sas->ss_size = ss->ss_size;
-			tc->sas->ss_flags = (uint32_t)ss->ss_flags;
-		}
-	}
-	aprog_free(p);
-	return r < 0 ? r : 0;
-}
-
-static int inside(struct dump *d, struct task *t, struct err *e)
-{
-	int r = read_actions(t, e);
-
-	for (size_t i = 0; i < t->n_threads && r >= 0; i++)
-		r = read_altstack(&t->threads[i], e);
-	return r;
+	th->core->thread_core->sas = sas;
+	sas->ss_sp = (uint64_t)(uintptr_t)ss->ss_sp;
+	sas->ss_size = ss->ss_size;
+	sas->ss_flags = (uint32_t)ss->ss_flags;
+	return th == &t->threads[0] ? take_actions(th->core->tc, aprog_out_data(p, s->v[1]), e) : 0;
 }
 
 /* ---- pending ---- */
@@ -243,57 +214,40 @@ static int load(struct restore *r, struct err *e)
 	return 0;
 }
 
-static int set_actions(struct rtask *t, struct err *e)
+static void give_actions(const TaskCoreEntry *tc, struct aprog *p)
 {
-	struct aprog *p = aprog_new();
 	size_t n = 0;
-	int ret;
 
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
 	for (int sig = 1; sig <= SIGNALS; sig++) {
 		const SaEntry *sa;
 		struct kernel_sigaction k;
 
 		if (!can_be_set(sig))
 			continue;
-		sa = t->core->tc->sigactions[n++];
+		sa = tc->sigactions[n++];
 		k = (struct kernel_sigaction){ sa->sigaction, sa->flags, sa->restorer, sa->mask };
 		APROG_CALL(p, 0, SYS_rt_sigaction, aarg_imm((uint64_t)sig), aprog_in(p, &k, sizeof(k)),
 			   aarg_imm(0), aarg_imm(8));
 	}
-	ret = agent_run(t->agent, p, e);
-	aprog_free(p);
-	return ret < 0 ? ret : 0;
 }
 
-static int set_altstack(struct rthread *th, struct err *e)
+static int give(struct restore *r, struct rtask *t, struct rthread *th, struct aprog *p, struct err *e)
 {
 	const ThreadSasEntry *sas = th->core->thread_core ? th->core->thread_core->sas : NULL;
-	struct aprog *p;
 	stack_t ss = { 0 };
-	int ret;
 
+	if (th == &t->threads[0])
+		give_actions(t->core->tc, p);
 	if (!sas)
 		return 0;
-	p = aprog_new();
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
 	ss.ss_sp = (void *)(uintptr_t)sas->ss_sp;
 	ss.ss_size = sas->ss_size;
 	ss.ss_flags = (int)(sas->ss_flags & ~(uint32_t)SS_ONSTACK);
 	APROG_CALL(p, 0, SYS_sigaltstack, aprog_in(p, &ss, sizeof(ss)), aarg_imm(0));
-	ret = agent_run(th->agent, p, e);
-	aprog_free(p);
-	return ret < 0 ? ret : 0;
+	return 0;
 }
 
-static int thread_end(struct restore *r, struct rtask *t, struct rthread *th, struct err *e)
-{
-	int ret = th == &t->threads[0] ? set_actions(t, e) : 0;
-
-	return ret < 0 ? ret : set_altstack(th, e);
-}
+const struct attr_part attr_signals = { .name = "signals", .ask = ask, .take = take, .give = give };
 
 /* Queues to the thread itself, or to its process. */
 static int queue(struct agent *a, const SignalQueueEntry *q, pid_t nspid, pid_t nstid, bool shared,
@@ -346,8 +300,6 @@ int signals_queue_shared(struct rtask *t, struct err *e)
 
 const struct cr_part cr_part_signals = {
 	.name = "signals",
-	.inside = inside,
 	.frozen = frozen,
 	.load = load,
-	.thread_end = thread_end,
 };

@@ -162,29 +162,40 @@ static ItimerEntry *itimer_of(const struct itimerval *v)
 	return it;
 }
 
-static int read_itimers(struct task *t, TaskTimersEntry *tt, struct err *e)
+/* The record, made by who comes first. */
+static TaskTimersEntry *timers_of(struct task *t)
 {
-	struct aprog *p = aprog_new();
-	struct aarg out[3];
-	int r;
+	TaskCoreEntry *tc = attr_task_core(&t->threads[0]);
 
-	if (!p)
-		return err_set(e, -ENOMEM, "no memory");
-	for (int i = 0; i < 3; i++) {
-		out[i] = aprog_out(p, sizeof(struct itimerval));
-		APROG_CALL(p, 0, SYS_getitimer, aarg_imm((uint64_t)i), out[i]);
-	}
-	r = agent_run(t->threads[0].agent, p, e);
-	if (r >= 0) {
-		tt->real = itimer_of(aprog_out_data(p, out[ITIMER_REAL]));
-		tt->virt = itimer_of(aprog_out_data(p, out[ITIMER_VIRTUAL]));
-		tt->prof = itimer_of(aprog_out_data(p, out[ITIMER_PROF]));
-		if (!tt->real || !tt->virt || !tt->prof)
-			r = err_set(e, -ENOMEM, "no memory");
-	}
-	aprog_free(p);
-	return r < 0 ? r : 0;
+	if (tc && !tc->timers)
+		tc->timers = ATTR_NEW(TaskTimersEntry, task_timers_entry);
+	return tc ? tc->timers : NULL;
 }
+
+static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_slots *s)
+{
+	for (size_t i = 0; i < 3 && th == &t->threads[0]; i++) {
+		s->v[i] = aprog_out(p, sizeof(struct itimerval));
+		APROG_CALL(p, 0, SYS_getitimer, aarg_imm(i), s->v[i]);
+	}
+}
+
+static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
+		struct err *e)
+{
+	TaskTimersEntry *tt = timers_of(t);
+
+	if (!tt)
+		return err_set(e, -ENOMEM, "no memory");
+	if (th != &t->threads[0])
+		return 0;
+	tt->real = itimer_of(aprog_out_data(p, s->v[ITIMER_REAL]));
+	tt->virt = itimer_of(aprog_out_data(p, s->v[ITIMER_VIRTUAL]));
+	tt->prof = itimer_of(aprog_out_data(p, s->v[ITIMER_PROF]));
+	return tt->real && tt->virt && tt->prof ? 0 : err_set(e, -ENOMEM, "no memory");
+}
+
+const struct attr_part attr_timers = { .name = "timers", .ask = ask, .take = take };
 
 static uint64_t now_ns(void)
 {
@@ -196,28 +207,20 @@ static uint64_t now_ns(void)
 
 static int inside(struct dump *d, struct task *t, struct err *e)
 {
-	TaskCoreEntry *tc = attr_task_core(&t->threads[0]);
+	TaskTimersEntry *tt = timers_of(t);
 	struct timer_list l = { 0 };
-	TaskTimersEntry *tt;
 	int r;
 
-	if (!tc || !(tt = ATTR_NEW(TaskTimersEntry, task_timers_entry)))
+	if (!tt)
 		return err_set(e, -ENOMEM, "no memory");
 	r = read_list(t, &l, e);
 	if (r >= 0)
-		r = read_itimers(t, tt, e);
-	if (r >= 0)
 		r = read_posix(t, tt, &l, e);
 	free(l.v);
-	if (r < 0) {
-		task_timers_entry__free_unpacked(tt, NULL);
-		return r;
-	}
-	tc->timers = tt;
 	/* When it was read; becomes the reading at the freeze in `frozen`, and no part of the record. */
 	t->extra->has_timer_create_next = true;
 	t->extra->timer_create_next = (uint32_t)(now_ns() / 1000);
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 /* What is left `passed` ns later; an expiry in between has become a pending signal. */
@@ -238,6 +241,8 @@ static int frozen(struct dump *d, struct err *e)
 
 		if (!tt)
 			continue;
+		if (!tt->real || !tt->virt || !tt->prof)
+			return err_set(e, -EINVAL, "the timers of process %d were not read", (int)t->nspid);
 		passed = (uint64_t)((uint32_t)(now_ns() / 1000) - t->extra->timer_create_next) * 1000;
 		t->extra->has_timer_create_next = false;
 		left = left_after((tt->real->vsec * 1000000 + tt->real->vusec) * 1000,
@@ -419,13 +424,18 @@ static int arm_posix(struct rtask *t, const TaskTimersEntry *tt, const struct pa
 	return r;
 }
 
+static bool itimer_runs(const ItimerEntry *it)
+{
+	return it->vsec || it->vusec;
+}
+
 static void append_itimer(struct aprog *p, int which, const ItimerEntry *it, uint64_t passed)
 {
 	uint64_t left = left_now((it->vsec * 1000000 + it->vusec) * 1000, passed);
 	struct itimerval v = { { (time_t)it->isec, (suseconds_t)it->iusec },
 			       { (time_t)(left / NSEC), (suseconds_t)(left % NSEC / 1000) } };
 
-	if (!it->vsec && !it->vusec)
+	if (!itimer_runs(it))
 		return;
 	if (!v.it_value.tv_sec && !v.it_value.tv_usec)
 		v.it_value.tv_usec = 1;
@@ -439,7 +449,8 @@ int timers_arm(struct restore *r, struct rtask *t, struct err *e)
 	struct aprog *p;
 	int x;
 
-	if (!tt)
+	if (!tt || (!tt->n_posix && !itimer_runs(tt->real) && !itimer_runs(tt->virt) &&
+		    !itimer_runs(tt->prof)))
 		return 0;
 	x = read_passed(r, t, &passed, e);
 	if (x >= 0 && tt->n_posix)
