@@ -1,4 +1,5 @@
 #!/bin/bash
+# limit: 700
 # Exactly one owner: whatever dies, and whenever, there is one running container, its connections live on,
 # nothing is left where it does not belong, and the next move succeeds.
 . "$(dirname "$0")/../lib/tap.sh"
