@@ -188,6 +188,8 @@ static int fault_run(struct options *o, struct ct *c, unsigned n)
 		       r ? m.text : "it came too late");
 	if (move_recover(o->engine, c) < 0)
 		return say(FAILED, "recover failed");
+	if (o->place.net.on && net_joined(&o->place.net, c->link, true) < 0)
+		return say(FAILED, "the link cannot be joined");
 	/* What an agent does when its engine is gone takes a moment. */
 	for (int i = 0; i < 40; i++) {
 		usleep(5000);
