@@ -18,8 +18,9 @@
 #include "cr/ns/net.h"
 #include "cr/ns/rtnl.h"
 
+#define IFA_PROTO_ 11 /* who set it; since 5.18 */
 #define FAMILIES_ARE_IP(f) ((f) == AF_INET || (f) == AF_INET6)
-#define LINK_FLAGS (IFF_UP | IFF_NOARP | IFF_PROMISC | IFF_ALLMULTI)
+#define LINK_FLAGS (IFF_UP | IFF_NOARP | IFF_PROMISC | IFF_ALLMULTI | IFF_MULTICAST)
 
 struct net {
 	struct restore *r;
@@ -59,7 +60,8 @@ static int link_change(struct net *n, const struct nlmsghdr *m, const struct nlm
 	int r;
 
 	hdr.ifi_change = (was->ifi_flags ^ is->ifi_flags) & LINK_FLAGS;
-	hdr.ifi_flags = was->ifi_flags & LINK_FLAGS;
+	/* Flags without a mask of changes would all be taken as they are. */
+	hdr.ifi_flags = was->ifi_flags & hdr.ifi_change;
 	differs = hdr.ifi_change != 0;
 	r = rtnl_begin(&b, RTM_NEWLINK, 0, &hdr, sizeof(hdr));
 	for (size_t i = 0; i < array_len(same) && r >= 0; i++) {
@@ -158,8 +160,8 @@ static bool addr_same(const struct nlmsghdr *x, int index, const struct nlmsghdr
 
 static int addr_send(struct net *n, const struct nlmsghdr *m, int index, uint16_t type, uint16_t how)
 {
-	static const unsigned short pass[] = { IFA_ADDRESS,   IFA_LOCAL,     IFA_LABEL,
-					       IFA_BROADCAST, IFA_CACHEINFO, IFA_RT_PRIORITY };
+	static const unsigned short pass[] = { IFA_ADDRESS,   IFA_LOCAL,       IFA_LABEL, IFA_BROADCAST,
+					       IFA_CACHEINFO, IFA_RT_PRIORITY, IFA_PROTO_ };
 	struct ifaddrmsg hdr = *(const struct ifaddrmsg *)rtnl_head(m, sizeof(hdr));
 	uint32_t flags = addr_flags(m) & (IFA_F_HOMEADDRESS | IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR);
 	auto_buf b = BUF_INIT;
