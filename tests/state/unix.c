@@ -148,7 +148,9 @@ static void recv_all(int sock, char *buf, size_t room, int *ret_fd, struct ucred
 				sa.sun_path + 1 : "");
 }
 
-int main(void)
+/* With an argument: looks at the queue that failed moves have looked at before, and that hides an empty
+ * datagram from the next look (unix_queue.c). */
+int main(int argc, char **argv)
 {
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
 	int pair[3][2], half[2], gone[2], reset[2], inflight[2], cred[2], split[2];
@@ -233,7 +235,8 @@ int main(void)
 	join(dn, "/work/dgram.sock");
 	put(dn, "from a name");
 	dc = connected(SOCK_DGRAM, "/work/dgram.sock");
-	put(dc, "");
+	if (argc < 2)
+		put(dc, "");
 	put(dc, "from nobody");
 	dead = bound(SOCK_DGRAM, "@dead");
 	dgone = connected(SOCK_DGRAM, "@dead");
@@ -329,8 +332,10 @@ int main(void)
 
 	recv_all(ds, buf, sizeof(buf), &got_fd, &uc, from);
 	CHECK(!strcmp(buf, "from a name") && !strcmp(from, "/work/sender.sock"), "\"%s\" from \"%s\"", buf, from);
-	recv_all(ds, buf, sizeof(buf), &got_fd, &uc, from);
-	CHECK(!buf[0], "\"%s\" instead of an empty datagram", buf);
+	if (argc < 2) {
+		recv_all(ds, buf, sizeof(buf), &got_fd, &uc, from);
+		CHECK(!buf[0], "\"%s\" instead of an empty datagram", buf);
+	}
 	recv_all(ds, buf, sizeof(buf), &got_fd, &uc, from);
 	CHECK(!strcmp(buf, "from nobody") && !from[0], "\"%s\" from \"%s\"", buf, from);
 	put(dc, "again");
