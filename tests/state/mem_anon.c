@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib.h"
@@ -66,10 +67,10 @@ static void has_flag(const void *p, const char *flag)
 int main(void)
 {
 	unsigned char *big, *holes, *ro, *none, *dontdump, *huge, *locked, *guard, *down, *reserve, *wipe;
-	unsigned char *heap = malloc(300000), *zero;
+	unsigned char *heap = malloc(300000), *zero, *drop, *sealed;
 	void *brk_was = sbrk(0);
 	char line[512];
-	int guards;
+	int guards, seals;
 
 	big = map(BIG, PROT_READ | PROT_WRITE, 0);
 	fill(big, BIG / P, 1);
@@ -107,8 +108,18 @@ int main(void)
 	for (int i = 0; i < 100; i++)
 		CHECK(!((volatile unsigned char *)zero)[(size_t)i * P], "fresh memory is not empty");
 	memset(heap, 0x5a, 300000);
+	drop = mmap(NULL, 4 * P, PROT_READ | PROT_WRITE, 0x08 /* MAP_DROPPABLE */ | MAP_ANONYMOUS, -1, 0);
+	sealed = map(2 * P, PROT_READ | PROT_WRITE, 0);
+	fill(sealed, 2, 12);
+	seals = syscall(462 /* mseal */, sealed, 2 * P, 0) == 0;
 
 	state_wait();
+
+	if (drop != MAP_FAILED)
+		has_flag(drop, " dp");
+	verify(sealed, 2, 12, "sealed");
+	if (seals)
+		CHECK(munmap(sealed, 2 * P) < 0, "a sealed mapping can be unmapped");
 
 	verify(big, BIG / P, 1, "big");
 	for (int i = 0; i < 64; i += 3)

@@ -1,4 +1,5 @@
 /* Anonymous shared memory between processes, in parts and at different addresses. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,25 @@
 
 #define P 4096ul
 
+/* Shared memory by files of a tmpfs, as the C library makes it: with a name, and without one any more. */
+static unsigned char *object(const char *name, int gone)
+{
+	int fd = MUST(open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+	unsigned char *p;
+
+	MUST(ftruncate(fd, 8 * P));
+	p = MUST(mmap(NULL, 8 * P, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	for (size_t i = 0; i < 8; i += 2)
+		memset(p + i * P, (int)i + 100, P);
+	if (gone)
+		MUST(unlink(name));
+	close(fd);
+	return p;
+}
+
 int main(void)
 {
+	unsigned char *named = object("/dev/object", 0), *nameless = object("/dev/gone", 1);
 	unsigned char *a = MUST(mmap(NULL, 64 * P, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	unsigned char *only_child, *b;
 	int to[2], from[2], st;
@@ -42,6 +60,11 @@ int main(void)
 		if (b[5 * P] != 200)
 			_exit(4);
 		b[6 * P] = 201;
+		for (size_t i = 0; i < 8; i++)
+			if (named[i * P] != (i % 2 ? 0 : i + 100) || nameless[i * P] != (i % 2 ? 0 : i + 100))
+				_exit(5);
+		named[7 * P] = 55;
+		nameless[7 * P] = 56;
 		_exit(0);
 	}
 	MUST(read(from[0], &c, 1));
@@ -58,5 +81,6 @@ int main(void)
 	MUST(waitpid(pid, &st, 0));
 	CHECK(st == 0, "the child says %x", st);
 	CHECK(a[38 * P] == 201, "what the child wrote is not here");
+	CHECK(named[7 * P] == 55 && nameless[7 * P] == 56, "files of a tmpfs are not shared any more");
 	state_pass();
 }
