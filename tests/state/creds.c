@@ -39,10 +39,15 @@ static void *thread_main(void *arg)
 {
 	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct d[2] = { { 1 << CAP_KILL | 1 << CAP_CHOWN, 1 << CAP_KILL | 1 << CAP_CHOWN |
-						 1 << CAP_SETUID, 1 << CAP_KILL } };
+						 1 << CAP_SETUID, 1 << CAP_KILL | 1 << CAP_CHOWN } };
+	struct __user_cap_data_struct all[2];
 	gid_t groups[3] = { 5, 7, 65000 };
 
 	/* Raw system calls act on this thread alone. */
+	MUST(syscall(SYS_capget, &h, all));
+	all[0].inheritable = d[0].inheritable;
+	MUST(syscall(SYS_capset, &h, all));
+	MUST(prctl(PR_CAPBSET_DROP, CAP_CHOWN, 0, 0, 0)); /* inheritable all the same */
 	MUST(prctl(PR_CAPBSET_DROP, CAP_SYS_TIME, 0, 0, 0));
 	MUST(prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0, 0, 0));
 	MUST(syscall(SYS_setgroups, 3, groups));

@@ -158,11 +158,8 @@ static void append_ids(struct aprog *p, const CredsEntry *c)
 	APROG_CALL(p, 0, SYS_setfsuid, aarg_imm(c->fsuid));
 }
 
-static void append_caps(struct aprog *p, const CredsEntry *c, uint64_t may)
+static void append_capset(struct aprog *p, uint64_t prm, uint64_t eff, uint64_t inh)
 {
-	uint64_t prm = join_caps(c->n_cap_prm, c->cap_prm) & may;
-	uint64_t eff = join_caps(c->n_cap_eff, c->cap_eff) & prm;
-	uint64_t inh = join_caps(c->n_cap_inh, c->cap_inh) & may;
 	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct d[2] = {
 		{ (uint32_t)eff, (uint32_t)prm, (uint32_t)inh },
@@ -211,14 +208,19 @@ static int give(struct restore *r, struct rtask *t, struct rthread *th, struct a
 	const struct base *base = r->part_data[attr_part_index(&cr_part_creds)];
 	const CredsEntry *c = th->core->thread_core->creds;
 	uint64_t bnd = join_caps(c->n_cap_bnd, c->cap_bnd);
+	uint64_t prm = join_caps(c->n_cap_prm, c->cap_prm) & base->prm;
+	uint64_t eff = join_caps(c->n_cap_eff, c->cap_eff) & prm;
+	uint64_t inh = join_caps(c->n_cap_inh, c->cap_inh) & base->prm;
 	uint64_t amb = th->extra && th->extra->has_cap_amb ? th->extra->cap_amb & base->prm : 0;
 
 	append_ids(p, c);
+	/* What is not in the bounding set can stay inheritable, but not become so. */
+	append_capset(p, base->prm, base->prm, inh);
 	for (unsigned cap = 0; cap < 64; cap++)
 		if (base->bnd >> cap & 1 && !(bnd >> cap & 1))
 			prctl_call(p, PR_CAPBSET_DROP, cap, 0);
 	prctl_call(p, PR_SET_SECUREBITS, c->secbits, 0);
-	append_caps(p, c, base->prm);
+	append_capset(p, prm, eff, inh);
 	for (unsigned cap = 0; cap < 64; cap++)
 		if (amb >> cap & 1)
 			prctl_call(p, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap);
