@@ -155,6 +155,7 @@ int main(int argc, char **argv)
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
 	int pair[3][2], half[2], gone[2], reset[2], inflight[2], cred[2], split[2];
 	int ls, la, cs, ca, as, aa, waiting, early, relative, hidden, hc, ha;
+	int outer[2], inner[2], self[2], file_tcp;
 	int ds, dc, dn, dead, dgone, tmp, file, got_fd, pipefd[2], on = 1, v;
 	char buf[512], from[128];
 	struct timeval tv = { 7, 250000 };
@@ -194,6 +195,18 @@ int main(int argc, char **argv)
 	MUST(close(pipefd[0]));
 	/* A datagram with a descriptor of a socket that is nowhere else. */
 	send_fd(pair[1][0], split[1], "with fd");
+
+	/* Sockets that are only on their way: one in the queue of another, which is in a queue too, and one
+	 * in its own. */
+	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, outer));
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, inner));
+	MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, self));
+	put(inner[0], "inside");
+	send_fd(inner[0], file_tcp = MUST(socket(AF_INET, SOCK_STREAM, 0)), "tcp");
+	MUST(close(file_tcp));
+	send_fd(outer[0], inner[1], "inner");
+	MUST(close(inner[1]));
+	send_fd(self[0], self[1], "myself");
 
 	MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, cred));
 	MUST(setsockopt(cred[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
@@ -283,6 +296,18 @@ int main(int argc, char **argv)
 	recv_all(pair[1][1], buf, sizeof(buf), &got_fd, &uc, NULL);
 	CHECK(!strcmp(buf, "with fd") && got_fd >= 0, "dgram: \"%s\" with fd %d", buf, got_fd);
 	talk(split[0], got_fd);
+	recv_all(outer[1], buf, sizeof(buf), &inner[1], &uc, NULL);
+	CHECK(!strcmp(buf, "inner") && inner[1] >= 0, "outer: \"%s\" with fd %d", buf, inner[1]);
+	recv_all(inner[1], buf, 7, &got_fd, &uc, NULL);
+	CHECK(!strcmp(buf, "inside") && got_fd < 0, "inner: \"%s\" with fd %d", buf, got_fd);
+	recv_all(inner[1], buf, sizeof(buf), &got_fd, &uc, NULL);
+	CHECK(!strcmp(buf, "tcp") && got_fd >= 0, "inner: \"%s\" with fd %d", buf, got_fd);
+	MUST(listen(got_fd, 1));
+	talk(inner[0], inner[1]);
+	recv_all(self[1], buf, sizeof(buf), &got_fd, &uc, NULL);
+	CHECK(!strcmp(buf, "myself") && got_fd >= 0, "self: \"%s\" with fd %d", buf, got_fd);
+	put(self[0], "to both");
+	is(got_fd, "to both");
 	recv_all(cred[1], buf, sizeof(buf), &got_fd, &uc, NULL);
 	CHECK(!strcmp(buf, "from whom") && uc.pid == getpid() && uc.uid == getuid() && uc.gid == getgid(),
 	      "cred: \"%s\" pid %d uid %u gid %u", buf, uc.pid, uc.uid, uc.gid);
