@@ -216,9 +216,8 @@ int session_expect(struct session *s, const char *type, int timeout_ms, json_t *
 {
 	uint64_t end = now_ms() + (uint64_t)timeout_ms;
 
-	for (;;) {
+	for (int r = 0;;) {
 		json_t *o = control_take(&s->ctl, type);
-		int r;
 
 		if (o) {
 			if (ret)
@@ -227,6 +226,9 @@ int session_expect(struct session *s, const char *type, int timeout_ms, json_t *
 				json_decref(o);
 			return 0;
 		}
+		/* Only now: what the other side said last may have come together with its end. */
+		if (r < 0)
+			return r;
 		if (s->engine_ended && s->engine_status) {
 			int sig = WIFSIGNALED(s->engine_status) ? WTERMSIG(s->engine_status) : 0;
 
@@ -235,8 +237,6 @@ int session_expect(struct session *s, const char *type, int timeout_ms, json_t *
 				       sig ? sig : WEXITSTATUS(s->engine_status));
 		}
 		r = wait_more(s, end, type, e);
-		if (r < 0)
-			return r;
 	}
 }
 
