@@ -114,12 +114,13 @@ struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct
 static int bucket_find(const struct table_bucket *b, int fd, size_t *ret_at, bool *ret_found)
 {
 	size_t lo = 0, hi = b->n;
+	pid_t self = hi ? getpid() : 0;
 
 	*ret_found = false;
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		long c = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (long)fd,
-				 (long)b->list[mid]->lfd);
+		long c =
+			syscall(SYS_kcmp, self, self, KCMP_FILE, (long)fd, (long)b->list[mid]->lfd);
 
 		if (c < 0)
 			return -errno;
@@ -235,6 +236,26 @@ static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of
 	return 0;
 }
 
+/* The text of one fdinfo in one read: the kernel makes it in one piece, so that what is shorter
+ * than the room for it is whole.  Long ones (event polls) take the long way. */
+static int info_read(int dir, const char *name, char **ret)
+{
+	char text[8192];
+	auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n == sizeof(text) - 1)
+		return fd_read_file_at(dir, name, FDINFO_MAX, ret, NULL);
+	text[n] = 0;
+	*ret = strdup(text);
+	return *ret ? 0 : -ENOMEM;
+}
+
 /* 0; 1: the number is not there any more (only while tasks run). */
 static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, int fd,
 		      struct err *e)
@@ -257,12 +278,12 @@ static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, i
 			return 1;
 		return err_sys(e, -errno, "process %d, fd %d: pidfd_getfd", t->nspid, fd);
 	}
-	snprintf(name, sizeof(name), "fdinfo/%d", fd);
-	r = fd_read_file_at(t->proc_fd, name, FDINFO_MAX, &info, NULL);
+	snprintf(name, sizeof(name), "%d", fd);
+	r = info_read(tt->info_dir, name, &info);
 	if (r == -ENOENT || r == -ESRCH)
 		return 1;
 	if (r < 0)
-		return err_sys(e, r, "process %d: %s", t->nspid, name);
+		return err_sys(e, r, "process %d: fdinfo of %d", t->nspid, fd);
 	if (fstat(lfd, &st) < 0)
 		return err_sys(e, -errno, "process %d, fd %d: fstat", t->nspid, fd);
 	if (fdinfo_u64(info, "flags", 8, &flags) < 0)
@@ -280,8 +301,7 @@ static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, i
 			return err_sys(e, -ENOMEM, "an open file");
 		*f = (struct ofile){ .task = t, .fd = fd, .lfd = fd_take(&lfd), .st = st };
 		f->fdinfo = strdup(info);
-		snprintf(name, sizeof(name), "fd/%d", fd);
-		r = f->fdinfo ? link_read(t->proc_fd, name, &f->link) : -ENOMEM;
+		r = f->fdinfo ? link_read(tt->fd_dir, name, &f->link) : -ENOMEM;
 		if (r == 0)
 			r = ofile_parse(f, e);
 		else if (r != -ENOENT && r != -ESRCH)
@@ -358,10 +378,23 @@ static int numbers_read(const struct task *t, int **ret, size_t *ret_n, struct e
 static int task_collect(struct dump *d, struct table *tb, struct table_task *tt, struct err *e)
 {
 	auto_free int *list = NULL;
+	auto_fd int fds = -1;
+	auto_fd int infos = -1;
 	size_t n = 0;
 	int r;
 
 	r = numbers_read(tt->task, &list, &n, e);
+	if (r < 0 || !n)
+		return r;
+	fds = openat(tt->task->proc_fd, "fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	infos = openat(tt->task->proc_fd, "fdinfo", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fds < 0 || infos < 0) {
+		if (errno == ENOENT || errno == ESRCH)
+			return 0; /* it has ended since */
+		return err_sys(e, -errno, "descriptors of process %d", tt->task->nspid);
+	}
+	tt->fd_dir = fds;
+	tt->info_dir = infos;
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = fd_collect(d, tb, tt, list[i], e);
 	return r < 0 ? r : 0;

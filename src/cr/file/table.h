@@ -14,6 +14,7 @@ struct table_task {
 	struct task *task;
 	struct table_fd *fds; /* ascending */
 	size_t n, cap;
+	int fd_dir, info_dir; /* while it is collected */
 };
 
 /* A lock that was seen in an fdinfo. */
