@@ -2,6 +2,7 @@
 #include "api/instance.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -318,7 +319,44 @@ static void nothing_list(struct call *c)
 		reply_sync(c, json_array());
 }
 
+/* liblxc's log is the only one so far. */
+static void log_get(struct call *c)
+{
+	auto_json *row = NULL;
+	auto_free char *path = NULL;
+	struct err e = { 0 };
+	int fd;
+
+	if (db_instance_get(c->a->db, c->arg[0], &row, &e) < 0) {
+		reply_err(c, &e);
+		return;
+	}
+	if (asprintf(&path, "%s/logs/%s/lxc.log", c->a->state_dir, c->arg[0]) < 0) {
+		path = NULL;
+		reply_error(c->q, 500, "out of memory");
+		return;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		reply_error(c->q, 404, "there is no log of \"%s\" yet", c->arg[0]);
+	else
+		http_respond_fd(c->q, 200, fd, NULL);
+}
+
+static void log_list(struct call *c)
+{
+	auto_json *row = NULL;
+	struct err e = { 0 };
+
+	if (db_instance_get(c->a->db, c->arg[0], &row, &e) < 0)
+		reply_err(c, &e);
+	else
+		reply_sync(c, json_pack("[o]", json_sprintf("/1.0/instances/%s/logs/lxc.log", c->arg[0])));
+}
+
 const struct route routes_instance[] = {
+	{ "GET", "/1.0/instances/*/logs", ACCESS_TRUSTED, log_list },
+	{ "GET", "/1.0/instances/*/logs/lxc.log", ACCESS_TRUSTED, log_get },
 	{ "GET", "/1.0/instances", ACCESS_TRUSTED, instance_list },
 	{ "POST", "/1.0/instances", ACCESS_TRUSTED, instance_post },
 	{ "GET", "/1.0/instances/*", ACCESS_TRUSTED, instance_get },

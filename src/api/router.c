@@ -112,19 +112,38 @@ static char *path_clean(const char *path)
 	return r < 0 ? NULL : clean;
 }
 
+#define UNTRUSTED_MAX 65536u
+
+/* Judged at the head: what the untrusted may not do is refused before their body costs anything. */
+static bool refuse_untrusted(struct api *a, struct http_request *q, const char *path)
+{
+	struct call c = { .a = a, .q = q };
+	const struct route *r;
+	bool other, refuse;
+
+	if (peer_trusted(a, http_request_peer(q)))
+		return false;
+	r = route_find(&c, http_request_method(q), path, &other);
+	refuse = !r || r->access == ACCESS_TRUSTED;
+	args_clear(&c);
+	if (refuse)
+		reply_error(q, 403, "not authorized");
+	else
+		http_request_limit(q, UNTRUSTED_MAX);
+	return refuse;
+}
+
 static enum http_body on_begin(struct http_request *q, void *arg)
 {
 	struct api *a = arg;
 	auto_free char *path = path_clean(http_request_path(q));
 	const char *method = http_request_method(q), *type = http_request_header(q, "Content-Type");
 
-	if (path && strcmp(method, "POST") == 0 && strcmp(path, "/1.0/images") == 0 &&
+	if (!path || refuse_untrusted(a, q, path))
+		return HTTP_BODY_JSON;
+	if (strcmp(method, "POST") == 0 && strcmp(path, "/1.0/images") == 0 &&
 	    !(type && strncasecmp(type, "application/json", 16) == 0)) {
-		/* Judged before a byte is stored: an untrusted client must not fill the disk. */
-		if (!peer_trusted(a, http_request_peer(q)))
-			reply_error(q, 403, "not authorized");
-		else
-			image_upload_begin(a, q);
+		image_upload_begin(a, q);
 		return HTTP_BODY_FILES;
 	}
 	return HTTP_BODY_JSON;

@@ -22,7 +22,7 @@
 static const char *const extensions[] = {
 	"instances", "api_filtering", "container_full", "instance_get_full", "container_backup", "container_exec_user_group_cwd",
 	"container_only_migration", "image_create_aliases", "network", "network_state", "network_leases",
-	"instance_nic_network", "storage", "certificate_token", "etag", "patch", "event_lifecycle", "resources",
+	"instance_nic_network", "storage", "certificate_token", "patch", "event_lifecycle", "resources",
 	"godwit_move",
 };
 

@@ -32,6 +32,7 @@ struct http_request {
 	struct MHD_Response *pending; /* the answer, not yet given to MHD */
 	unsigned pending_status;
 	struct buf text;
+	size_t text_max;
 	json_t *json;
 	/* HTTP_BODY_FILES */
 	char *folder;
@@ -261,6 +262,11 @@ int http_request_files_to(struct http_request *q, const char *folder, uint64_t m
 	return file_new(q, "", NULL) ? 0 : -EIO;
 }
 
+void http_request_limit(struct http_request *q, size_t max_bytes)
+{
+	q->text_max = max_bytes;
+}
+
 char *http_request_take_file(struct http_request *q, const char *part, char **ret_filename)
 {
 	for (size_t i = 0; i < q->n_files; i++) {
@@ -287,7 +293,7 @@ static void body_part(struct http_request *q, const char *data, size_t len)
 			file_write(q, q->n_files ? &q->files[0] : NULL, data, len);
 		return;
 	}
-	if (q->text.len + len > HTTP_JSON_MAX)
+	if (q->text.len + len > q->text_max)
 		body_fail(q, 413, "the body is larger than what is accepted");
 	else if (buf_add(&q->text, data, len) < 0)
 		body_fail(q, 500, "out of memory");
@@ -337,6 +343,7 @@ static struct http_request *request_new(struct http_server *s, struct MHD_Connec
 		return NULL;
 	q->s = s;
 	q->c = c;
+	q->text_max = HTTP_JSON_MAX;
 	q->method = strdup(method);
 	q->path = strdup(url);
 	q->next = requests;

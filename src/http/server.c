@@ -20,7 +20,7 @@
 #include "http/request.h"
 #include "http/server_int.h"
 
-#define CONNECTIONS_MAX 512
+#define CONNECTIONS_MAX 1024
 #define RUNS_AT_ONCE 16
 #define ACCEPTS_AT_ONCE 16
 

@@ -60,6 +60,8 @@ const json_t *http_request_body(const struct http_request *q);
 void http_request_set_data(struct http_request *q, void *data, void (*fn)(void *));
 void *http_request_data(const struct http_request *q);
 
+/* In begin(): a smaller limit than HTTP_JSON_MAX. */
+void http_request_limit(struct http_request *q, size_t max_bytes);
 /* To be called in begin() before returning HTTP_BODY_FILES. A multipart/form-data body gives a file per
  * part (at most 2), any other body one file named "". Larger than max_bytes: 413. */
 int http_request_files_to(struct http_request *q, const char *folder, uint64_t max_bytes);
