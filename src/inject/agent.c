@@ -1,5 +1,6 @@
 #include "inject/agent.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,6 +11,8 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "inject/prog.h"
+
+#define END_WAIT_MS 10000
 
 int agent_new(struct agent_proc *p, pid_t tid, struct agent **ret, struct err *e)
 {
@@ -148,6 +151,36 @@ int agent_run_fds(struct agent *a, struct aprog *p, const int *fds, size_t n_fds
 int agent_run(struct agent *a, struct aprog *p, struct err *e)
 {
 	return agent_run_fds(a, p, NULL, 0, NULL, e);
+}
+
+int agent_send(struct agent *a, struct aprog *p, struct err *e)
+{
+	auto_free char *msg = NULL;
+	size_t len = 0;
+	int r = aprog_pack(p, a->data_len, &msg, &len, e);
+
+	if (r < 0)
+		return r;
+	r = fd_send(a->sock, msg, len, NULL, 0);
+	return r < 0 ? gone(a, r, e) : 0;
+}
+
+int agent_wait_end(struct agent *a, struct err *e)
+{
+	struct pollfd pfd = { .fd = a->sock, .events = POLLIN };
+	char byte;
+	int r;
+
+	do
+		r = poll(&pfd, 1, END_WAIT_MS);
+	while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return err_sys(e, -errno, "waiting for thread %d", a->tid);
+	if (r == 0)
+		return err_set(e, -ETIMEDOUT, "thread %d does not close its channel", a->tid);
+	if (recv(a->sock, &byte, 1, MSG_DONTWAIT) > 0)
+		return err_set(e, -EPROTO, "thread %d answered where it should not", a->tid);
+	return 0;
 }
 
 int agent_settle(struct agent *a, struct err *e)

@@ -85,6 +85,10 @@ void agent_drop(struct agent *a);
 struct aprog_op_raw;
 /* Appends an operation of a kind that has no public builder. */
 size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args, const struct aarg *args);
+size_t aprog_park(struct aprog *p, long nr, const struct aarg args[6]);
+/* Sends a program that is not answered; and waits for the end of the channel. */
+int agent_send(struct agent *a, struct aprog *p, struct err *e);
+int agent_wait_end(struct agent *a, struct err *e);
 /* Before an agent is interrupted for good: it waits for the next program, all descriptors of its own closed. */
 int agent_settle(struct agent *a, struct err *e);
 /* agent_run with descriptors: n_fds go with it; *ret_fd (may be NULL) takes the one that may come

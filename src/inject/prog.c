@@ -112,6 +112,11 @@ size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args, c
 	return op_add(p, flags, kind, 0, n_args, args);
 }
 
+size_t aprog_park(struct aprog *p, long nr, const struct aarg args[6])
+{
+	return op_add(p, 0, AGENT_OP_PARK, nr, 6, args);
+}
+
 size_t aprog_read_full(struct aprog *p, int fd, uint64_t addr, uint64_t len)
 {
 	return op_add(p, 0, AGENT_OP_READ, 0, 3,

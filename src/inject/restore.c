@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <dirent.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "sys/abi.h"
 
 #define EXIT_WAIT_MS 5000
+#define PARK_TRIES 100000
 
 int agent_take_over(pid_t host_pid, pid_t tid, uint64_t addr, struct agent **ret, struct err *e)
 {
@@ -366,83 +368,113 @@ static int finish_call(struct agent *a, long nr, uint64_t x, uint64_t y, struct 
 	return r;
 }
 
-/* The kernel keeps what is left of a sleep, poll or futex wait in a restart block that only it can
- * write.  So the thread makes the call again with the time that is left and is interrupted: then it has
- * its block, and the registers that follow say "restart".  *regs change where the call ended at once
- * (poll had something to report). */
-static int restart_arm(struct agent *a, struct thread_regs *t, struct err *e)
+static bool wants_restart(const struct thread_regs *t)
 {
-	uint64_t timeout = a->slot + (a->leader ? AGENT_SLOT0_DATA : AGENT_SLOT_DATA);
-	struct user_regs_struct gp = t->gp;
-	uint64_t args[6] = { gp.rdi, gp.rsi, gp.rdx, gp.r10, gp.r8, gp.r9 };
+	return (int64_t)t->gp.rax == -516 && (int64_t)t->gp.orig_rax >= 0;
+}
+
+/* The call that is made again, with the time that is left. */
+static void restart_program(struct aprog *p, const struct thread_regs *t)
+{
+	const struct user_regs_struct *gp = &t->gp;
+	struct aarg args[6] = { aarg_imm(gp->rdi), aarg_imm(gp->rsi), aarg_imm(gp->rdx),
+				aarg_imm(gp->r10), aarg_imm(gp->r8),  aarg_imm(gp->r9) };
 	int64_t left = t->restart_left_ns, ts[2] = { left / 1000000000, left % 1000000000 };
-	int r;
 
 	if (left >= 0) {
-		switch (gp.orig_rax) {
+		switch (gp->orig_rax) {
 		case SYS_nanosleep:
-			args[0] = timeout;
+			args[0] = aprog_in(p, ts, sizeof(ts));
 			break;
 		case SYS_clock_nanosleep:
-			args[2] = timeout;
+			args[2] = aprog_in(p, ts, sizeof(ts));
 			break;
 		case SYS_futex:
-			args[3] = timeout;
+			args[3] = aprog_in(p, ts, sizeof(ts));
 			break;
 		case SYS_poll:
-			args[2] = (uint64_t)((left + 999999) / 1000000);
+			args[2] = aarg_imm((uint64_t)((left + 999999) / 1000000));
 			break;
 		}
-		r = proc_write(a->p, timeout, ts, sizeof(ts), e);
-		if (r < 0)
-			return r;
 	}
-	arch_regs_call(&gp, a->p->base + AGENT_ENTRY_SYSCALL, (long)t->gp.orig_rax, args);
-	gp.rsp = a->slot + a->slot_len;
-	r = seize_set_gp(a->tid, &gp, e);
-	if (r >= 0)
-		r = seize_step_syscall(a->tid, e); /* its entry */
-	if (r >= 0)
-		r = seize_settle(a->tid, e);
-	if (r >= 0)
-		r = seize_get_gp(a->tid, &gp, e);
+	aprog_park(p, (long)gp->orig_rax, args);
+}
+
+/* The kernel keeps what is left of a sleep, poll or futex wait in a restart block that only it can
+ * write.  So the thread makes the call again and is interrupted in it: then it has its block, and the
+ * registers that follow say "restart".  Any other thread just stands still. */
+static int park(struct agent *a, const struct thread_regs *t, struct err *e)
+{
+	static const struct aarg none[6];
+	struct aprog *p = aprog_new();
+	int r;
+
+	if (!p)
+		return err_sys(e, -ENOMEM, "finishing thread %d", a->tid);
+	if (wants_restart(t))
+		restart_program(p, t);
+	else
+		aprog_park(p, -1, none);
+	r = agent_send(a, p, e);
+	aprog_free(p);
+	return r;
+}
+
+/* Stopped: 1: in its call, or behind it with *t changed to the result; 0: not yet there. */
+static int parked(struct agent *a, struct thread_regs *t, struct err *e)
+{
+	struct user_regs_struct gp;
+	struct agent_slot slot;
+	int r = seize_get_gp(a->tid, &gp, e);
+
 	if (r < 0)
 		return r;
-	if ((int64_t)gp.rax == -516)
+	if (!wants_restart(t))
+		return gp.orig_rax == SYS_pause;
+	if (gp.orig_rax == t->gp.orig_rax && arch_in_restart(&gp)) {
+		t->gp.rax = gp.rax;
+		return 1;
+	}
+	if (gp.orig_rax != SYS_pause)
 		return 0;
+	/* It ended at once: poll had something to report, the futex has another value. */
+	r = proc_read(a->p, a->slot, &slot, sizeof(slot), e);
 	t->gp.orig_rax = (uint64_t)-1;
-	t->gp.rax = gp.rax;
-	return 0;
+	t->gp.rax = (uint64_t)slot.result;
+	return r < 0 ? r : 1;
 }
 
-static int finish_stop(struct agent *a, struct err *e)
+static int finish_stop(struct agent *a, struct thread_regs *t, struct err *e)
 {
-	int r = agent_settle(a, e);
+	int r = agent_seize(a, e);
 
-	if (r >= 0)
-		r = agent_seize(a, e);
-	return r < 0 ? r : seize_interrupt(a->tid, e);
+	for (int i = 0; i < PARK_TRIES && r >= 0; i++) {
+		r = seize_interrupt(a->tid, e);
+		if (r >= 0)
+			r = parked(a, t, e);
+		if (r)
+			return r;
+		/* Between the end of its channel and its call. */
+		r = seize_cont(a->tid, e);
+		sched_yield();
+	}
+	return r < 0 ? r : err_set(e, -ETIMEDOUT, "thread %d does not come to rest", a->tid);
 }
 
-/* The leader closes the channels of all and unmaps everything of ours, itself last. */
-static int finish_unmap(struct agent **agents, size_t n, struct err *e)
+/* The leader unmaps everything of ours, what it stands on last. */
+static int finish_unmap(struct agent *l, struct err *e)
 {
-	struct agent *l = agents[0];
 	struct agent_proc *p = l->p;
 	int r = 0;
 
-	for (size_t i = 0; i < n && r >= 0; i++)
-		r = finish_call(l, SYS_close, (uint64_t)agents[i]->channel, 0, e);
 	for (size_t i = 0; i < p->n_chunks && r >= 0; i++)
 		r = finish_call(l, SYS_munmap, p->chunks[i].addr, AGENT_CHUNK_LEN, e);
 	if (r >= 0)
 		r = finish_call(l, SYS_munmap, p->base, AGENT_SPAN, e);
-	if (r >= 0)
-		r = seize_settle(l->tid, e);
-	return r;
+	return r < 0 ? r : seize_settle(l->tid, e);
 }
 
-static int finish_run(struct agent **agents, const struct thread_regs *regs, size_t n, struct err *e)
+static int finish_run(struct agent **agents, struct thread_regs *regs, size_t n, struct err *e)
 {
 	struct agent_proc *p = agents[0]->p;
 	int r = 0;
@@ -451,34 +483,30 @@ static int finish_run(struct agent **agents, const struct thread_regs *regs, siz
 		return err_set(e, -EINVAL, "process %d: all its %zu agents finish at once, leader first",
 			       p->pid, p->n_agents);
 	for (size_t i = 0; i < n && r >= 0; i++)
-		r = finish_stop(agents[i], e);
-	for (size_t i = 0; i < n && r >= 0; i++) {
-		struct thread_regs t = regs[i];
-
-		/* Where the call is over, its result stands in registers of our own copy. */
-		if ((int64_t)t.gp.rax == -516 && (int64_t)t.gp.orig_rax >= 0)
-			r = restart_arm(agents[i], &t, e);
-		if (r >= 0)
-			agents[i]->gp = t.gp;
-	}
+		r = park(agents[i], &regs[i], e);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = agent_wait_end(agents[i], e);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = finish_stop(agents[i], &regs[i], e);
 	if (r >= 0)
-		r = finish_unmap(agents, n, e);
-	for (size_t i = 0; i < n && r >= 0; i++) {
-		struct thread_regs t = regs[i];
-
-		t.gp = agents[i]->gp;
-		r = seize_set_regs(agents[i]->tid, &t, e);
-	}
+		r = finish_unmap(agents[0], e);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = seize_set_regs(agents[i]->tid, &regs[i], e);
 	return r;
 }
 
 int agent_finish(struct agent **agents, const struct thread_regs *regs, size_t n, struct err *e)
 {
+	struct thread_regs *mine;
 	int r;
 
 	if (n == 0)
 		return err_set(e, -EINVAL, "no agent to finish");
-	r = finish_run(agents, regs, n, e);
+	mine = malloc(n * sizeof(*mine)); /* views: where a call ended at once, its result is set */
+	if (mine)
+		memcpy(mine, regs, n * sizeof(*mine));
+	r = mine ? finish_run(agents, mine, n, e) : err_sys(e, -ENOMEM, "registers");
+	free(mine);
 	if (r < 0)
 		r = err_context(e, r, "finishing process %d", agents[0]->p->pid);
 	for (size_t i = 0; i < n; i++)

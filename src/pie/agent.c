@@ -7,7 +7,7 @@
 
 #define NR_read 0
 #define NR_close 3
-#define NR_dup 32
+#define NR_pause 34
 #define NR_sendmsg 46
 #define NR_recvmsg 47
 #define NR_socketpair 53
@@ -255,6 +255,18 @@ static long op_channel(struct agent_slot *s, struct agent_op *op)
 	return 0;
 }
 
+/* What the call waits for is not ours any more: it is the task's own, made again. */
+static __attribute__((noreturn)) void op_park(struct agent_slot *s, const struct agent_op *op)
+{
+	const uint64_t *a = op->args;
+
+	SYS1(NR_close, s->channel);
+	if (op->nr >= 0)
+		s->result = sys6(op->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	for (;;)
+		SYS1(NR_pause, 0);
+}
+
 /* 1: a child that answers nothing. */
 static long op_run(struct agent_slot *s, struct agent_op *op, struct inbox *in, int32_t *ret_fd)
 {
@@ -283,6 +295,8 @@ static long op_run(struct agent_slot *s, struct agent_op *op, struct inbox *in, 
 		return 0;
 	case AGENT_OP_CHANNEL:
 		return op_channel(s, op);
+	case AGENT_OP_PARK:
+		op_park(s, op);
 	}
 	return E_PROTO;
 }

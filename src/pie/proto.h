@@ -51,6 +51,7 @@ struct agent_slot {
 	int32_t channel; /* -1: to be made by the agent itself */
 	int32_t pair[2]; /* made by itself: its end and ours, which it closes at once */
 	int32_t error;   /* of making it: negative errno */
+	int64_t result;  /* of the call of AGENT_OP_PARK, once it has ended */
 };
 
 enum agent_op_kind {
@@ -63,6 +64,7 @@ enum agent_op_kind {
 	AGENT_OP_PUT,    /* result: number of the one descriptor that came */
 	AGENT_OP_CHANNEL, /* args: number; the channel moves there */
 	AGENT_OP_JUMP,   /* args: text, slot, stack: goes on in another mapping */
+	AGENT_OP_PARK,   /* closes the channel, makes the call nr (-1: none) and then stands still: no answer */
 };
 
 #define AGENT_ARG_IMM 0
