@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/filter.h"
 #include "api/running.h"
 #include "api/validate.h"
 #include "base/log.h"
@@ -59,6 +60,7 @@ json_t *instance_json(struct api *a, const json_t *row, int level)
 
 static void instance_list(struct call *c)
 {
+	const char *filter = http_request_query(c->q, "filter");
 	int level = call_recursion(c);
 	auto_json *rows = NULL;
 	struct err e = { 0 };
@@ -70,8 +72,19 @@ static void instance_list(struct call *c)
 		return;
 	}
 	list = json_array();
-	json_array_foreach(rows, i, row)
-		json_array_append_new(list, instance_json(c->a, row, level));
+	json_array_foreach(rows, i, row) {
+		json_t *o = instance_json(c->a, row, level);
+		int r = filter ? filter_match(filter, o, &e) : 1;
+
+		if (r == 1)
+			json_array_append(list, o);
+		json_decref(o);
+		if (r < 0) {
+			json_decref(list);
+			reply_err(c, &e);
+			return;
+		}
+	}
 	reply_list(c, list, "/1.0/instances", "name");
 }
 

@@ -21,6 +21,7 @@
 #include <openssl/evp.h>
 
 #include "api/api.h"
+#include "api/filter.h"
 #include "api/validate.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -551,6 +552,23 @@ static void test_restart(void **state)
 	assert_true(i < 100);
 }
 
+static void test_filter(void **state)
+{
+	json_t *o = json_pack("{s:s, s:s, s:{s:s}, s:b}", "name", "c1", "status", "Running", "config", "user.a", "b",
+			      "ephemeral", 0);
+
+	assert_int_equal(filter_match("", o, NULL), 1);
+	assert_int_equal(filter_match("status eq running", o, NULL), 1);
+	assert_int_equal(filter_match("status eq running and name eq c2", o, NULL), 0);
+	assert_int_equal(filter_match("config.user.a eq b and name ne c2", o, NULL), 1);
+	assert_int_equal(filter_match("ephemeral eq false and nothing ne x", o, NULL), 1);
+	assert_int_equal(filter_match("status", o, NULL), -EINVAL);
+	assert_int_equal(filter_match("status is running", o, NULL), -EINVAL);
+	assert_int_equal(filter_match("a eq b or c eq d", o, NULL), -EINVAL);
+	assert_int_equal(filter_match("a eq b and", o, NULL), -EINVAL);
+	json_decref(o);
+}
+
 static void test_validate(void **state)
 {
 	static const struct {
@@ -584,7 +602,7 @@ static void test_validate(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_validate), cmocka_unit_test(test_server), cmocka_unit_test(test_untrusted),
+		cmocka_unit_test(test_validate), cmocka_unit_test(test_filter), cmocka_unit_test(test_server), cmocka_unit_test(test_untrusted),
 		cmocka_unit_test(test_token), cmocka_unit_test(test_instance), cmocka_unit_test(test_creation_fails),
 		cmocka_unit_test(test_busy_cancel_events), cmocka_unit_test(test_channel),
 		cmocka_unit_test(test_profile_alias), cmocka_unit_test(test_restart),
