@@ -2,7 +2,7 @@
  *
  * State: content, owner, mode, times of an inode without a name; which open files share it.
  * Read: the engine's descriptor, reopened for reading; SEEK_DATA keeps holes. Content goes into
- * records, up to a limit (gw ghost limit), because rsync cannot see the file.
+ * records, up to a limit (64 MiB, or $GODWIT_GHOST_LIMIT), because rsync cannot see the file.
  * Back: created by the init's agent (in a user namespace of its own only an id of the container may
  * own a new file, and the engine's root is none) in the folder where it was, with its old name
  * if that is free, and unlinked at once; each open file is another open of it by /proc/self/fd.
