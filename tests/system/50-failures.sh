@@ -106,13 +106,13 @@ for point in $points; do
 done
 before source.frozen source-engine
 before target.disk2 target-engine
-before target.disk2 source-engine
 
 # After COMMIT was written down: exactly one, when both daemons are up and the link is mended.
 exactly_one() {
 	local a b; a=$(status_of h1 c1) b=$(status_of h2 c1)
 	{ [ "$a" = Running ] && [ -z "$b" ] && one=h1; } || { [ "$b" = Running ] && [ -z "$a" ] && one=h2; }
 }
+both_resolved() { nothing_unresolved h1 && nothing_unresolved h2; }
 never_two() { # both hosts' copies never count at the same time
 	local a1 a2 b1 b2 p
 	n_of() { cat "$(state $1)/pools/default/containers/c1/rootfs/root/n" 2>/dev/null; }
@@ -130,7 +130,8 @@ behind() { # POINT WHAT
 	check "$l: still not two" never_two
 	heal "$2"
 	wait $move
-	within "$l: exactly one in the end" 40 exactly_one
+	within "$l: nothing is in doubt in the end" 40 both_resolved
+	check "$l: there is exactly one" exactly_one
 	if [ "${one:-}" = h2 ] && [ "$2" = target-power ]; then
 		# It had become the target's and died with its host: it was started anew there.
 		within "$l: it was started at the target" 20 gw exec h2:c1 -- true
