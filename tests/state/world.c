@@ -28,7 +28,9 @@ int net_make(struct net *n)
 	n->on = true;
 	return ip("ip link set lo up && ip link add br0 address 02:77:00:00:00:01 type bridge "
 		  "stp_state 0 forward_delay 0 && ip link set br0 up && ip addr add 10.77.0.1/24 dev br0 && "
-		  "ip addr add fd77::1/64 dev br0 nodad");
+		  "ip addr add fd77::1/64 dev br0 nodad && "
+		  /* Keeps the bridge's carrier, whose loss makes it forget its neighbours. */
+		  "ip link add up0 type veth peer name up1 && ip link set up1 up && ip link set up0 master br0 up");
 }
 
 int net_peer(struct net *n, const char *program)
