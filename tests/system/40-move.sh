@@ -3,7 +3,7 @@
 # A busybox container moves while it runs: privileged and unprivileged, with 1, 10 and 50 processes, and a
 # client on a third host that talks to it all the time; nothing grows on either host.
 . "$(dirname "$0")/../lib/tap.sh"
-moves=${MOVES:-6}
+moves=${MOVES:-4}
 hosts_up
 busybox=$(cached_image busybox) || bail "a busybox image"
 gw image import "$busybox" h1: --alias busybox >/dev/null || bail "the image is imported"

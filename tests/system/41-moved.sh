@@ -72,4 +72,15 @@ refuses "what the engine cannot take refuses the move by name" 'namespace|cannot
 	sh -c "$hosts godwit exec --detach h2:c1 -- busybox unshare -p -f sleep 1000; sleep 1; $hosts godwit move h2:c1 h1:"
 is "nothing has changed by that either" "$(status_of h1 c1)$(status_of h2 c1)" Running
 check "and the container answers" gw exec h2:c1 -- true
+# No room for it at the target.
+on h1 sh -c 'mount -t tmpfs -o size=512k none $GODWIT_DIR/pools/default/containers'
+refuses "a target without space" 'space|room|full' gw move h2:c1 h1:
+is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
+is "and nothing is left at the target" "$(on h1 sh -c 'ls $GODWIT_DIR/pools/default/containers')" ""
+on h1 sh -c 'umount $GODWIT_DIR/pools/default/containers'
+gw exec h2:c1 -- sh -c 'pkill unshare; pkill sleep' >/dev/null 2>&1
+check "with space it moves" gw move h2:c1 h1:
+"$hosts" slow h1 50mbit
+check "it moves over a slow link" gw move h1:c1 h2:
+"$hosts" slow h1 off
 gw delete -f h2:c1
