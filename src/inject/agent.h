@@ -100,7 +100,8 @@ int agent_move_channel(struct agent *a, int number, struct err *e);
 
 /* Injects into a ptrace-stopped thread (seize.h).  The thread's own registers, signal mask and
  * memory come back with agent_cure.  `host_pid` is the thread group, `tid` the thread (its leader).
- * -EAGAIN: agents of a killed engine are just leaving it: detach, wait a moment, try again. */
+ * -EAGAIN: agents of a killed engine are just leaving it, or a thread of it is not stopped by us while
+ * something of them is left: detach, wait a moment, try again with all threads stopped. */
 int agent_inject(pid_t host_pid, pid_t tid, struct agent **ret, struct err *e);
 /* Another thread of a process that already has an agent: shares the mapping. */
 int agent_inject_thread(struct agent *leader, pid_t tid, struct agent **ret, struct err *e);

@@ -6,8 +6,8 @@
  *   2. one PTRACE_SETREGS sends the thread to the stub's mmap.  Killed here: the stub undoes it;
  *   3. the blob is written, one PTRACE_SETREGS sends the thread to it.  Killed from here on: the channel
  *      closes, the agent closes its own end and jumps to the stub, which unmaps the blob.
- * What a kill leaves behind: the code in the padding of the vdso; of a process with several threads
- * the mapping of their slots.  A call that was interrupted starts anew then (a sleep: with its full
+ * What a kill leaves behind until the next visit: the code in the padding of the vdso; of a process with
+ * several threads the mapping of their slots (leftover.c).  A call that was interrupted starts anew then (a sleep: with its full
  * time).  Under a seccomp filter of the task that forbids close, munmap or rt_sigprocmask the way back
  * fails, since the filter is only suspended while we live.
  *
@@ -229,9 +229,6 @@ int agent_enter(struct agent *a, uint64_t addr, struct err *e)
 	r = thread_check(a, e);
 	if (r >= 0)
 		r = proc_site_find(p, &p->site, e);
-	if (r >= 0 && a->gp.rip - p->site < ARCH_STUB_MAX)
-		r = err_set(e, -EAGAIN, "thread %d is on its way out of a killed checkpoint; let it go on and "
-					"try again", a->tid);
 	if (r < 0) {
 		p->site = 0;
 		return r;
@@ -269,12 +266,17 @@ int agent_inject(pid_t host_pid, pid_t tid, struct agent **ret, struct err *e)
 	if (r < 0)
 		return r;
 	r = agent_enter(a, 0, e);
-	if (r < 0) {
-		agent_drop(a);
-		return err_context(e, r, "injecting into process %d", host_pid);
+	if (r >= 0) {
+		r = leftovers_remove(a, e);
+		if (r >= 0) {
+			*ret = a;
+			return 0;
+		}
+		agent_cure(a, NULL);
+		return err_context(e, r, "clearing process %d of a killed checkpoint", host_pid);
 	}
-	*ret = a;
-	return 0;
+	agent_drop(a);
+	return err_context(e, r, "injecting into process %d", host_pid);
 }
 
 static int users_set(struct agent_proc *p, int64_t n, struct err *e)

@@ -34,6 +34,14 @@ struct agent_chunk {
 	uint32_t used; /* slots ever given away */
 };
 
+#define LEFTOVERS_MAX 16
+struct leftovers {
+	struct leftover {
+		uint64_t start, len;
+	} list[LEFTOVERS_MAX];
+	size_t n;
+};
+
 struct agent_proc {
 	unsigned refs;
 	pid_t pid;
@@ -45,6 +53,7 @@ struct agent_proc {
 	uint64_t site;       /* dump: where the leader's stub lies, in the vdso's padding */
 	uint8_t site_saved[ARCH_STUB_MAX];
 	int64_t users;
+	struct leftovers stale; /* found at the way in, to be unmapped */
 	struct agent_chunk *chunks;
 	size_t n_chunks, cap_chunks;
 	struct agent **agents; /* live ones, not owned; [0] is the leader's */
@@ -78,6 +87,14 @@ int proc_slot_write(struct agent_proc *p, uint64_t slot, bool leader, uint64_t s
 int proc_slot_new(struct agent_proc *p, uint64_t *ret_slot, uint64_t *ret_stub, struct err *e);
 struct agent *proc_leader(struct agent_proc *p);
 int mem_read_pid(pid_t pid, uint64_t addr, void *data, size_t len);
+
+#define AGENT_BLOB_HEAD 32
+bool proc_blob_is(const uint8_t head[AGENT_BLOB_HEAD]);
+
+/* ---- leftover.c ---- */
+int leftovers_find(struct agent_proc *p, struct leftovers *ret);
+bool leftovers_used(struct agent_proc *p, const struct leftovers *l, uint64_t site);
+int leftovers_remove(struct agent *a, struct err *e);
 
 /* ---- agent.c ---- */
 int agent_new(struct agent_proc *p, pid_t tid, struct agent **ret, struct err *e);

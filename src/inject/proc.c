@@ -118,25 +118,23 @@ int proc_read(struct agent_proc *p, uint64_t addr, void *data, size_t len, struc
 
 /* ---- the site: a piece of executable memory that nobody uses ---- */
 
-/* A stub that a killed injection left: free again when its agent's mapping is gone (unmapping it is the
- * stub's own work, so the agent has left; the caller looks whether the thread is still in the stub). */
-static bool site_is_left(struct agent_proc *p, const uint8_t *tail, bool *ret_busy)
+bool proc_blob_is(const uint8_t head[AGENT_BLOB_HEAD])
+{
+	return memcmp(head, agent_blob, AGENT_BLOB_HEAD) == 0;
+}
+
+/* A stub that a killed injection left. */
+static bool site_is_left(const uint8_t *tail)
 {
 	struct arch_stub_tail t;
-	uint8_t head[32];
 
 	memcpy(&t, tail + ARCH_STUB_MAX - sizeof(t), sizeof(t));
-	if (t.magic != ARCH_STUB_MAGIC)
-		return false;
-	if (t.base && proc_read(p, t.base, head, sizeof(head), NULL) >= 0 &&
-	    memcmp(head, agent_blob, sizeof(head)) == 0)
-		*ret_busy = true;
-	return true;
+	return t.magic == ARCH_STUB_MAGIC;
 }
 
 /* True: the last ARCH_STUB_MAX bytes of [start, end) are zero (the linker's padding of a last page), or
  * have been used by us. */
-static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret, bool *ret_busy)
+static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret, bool *ret_left)
 {
 	uint8_t tail[ARCH_STUB_MAX];
 	uint64_t at = end - sizeof(tail);
@@ -144,8 +142,10 @@ static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_
 	if (end - start < 4096 || proc_read(p, at, tail, sizeof(tail), NULL) < 0)
 		return false;
 	*ret = at;
-	if (site_is_left(p, tail, ret_busy))
+	if (site_is_left(tail)) {
+		*ret_left = true;
 		return true;
+	}
 	for (size_t i = 0; i < sizeof(tail); i++)
 		if (tail[i])
 			return false;
@@ -183,7 +183,7 @@ static bool vdso_find(struct agent_proc *p, uint64_t *ret_start, uint64_t *ret_e
 	return true;
 }
 
-static int site_search(struct agent_proc *p, uint64_t *ret, bool *ret_busy)
+static int site_search(struct agent_proc *p, uint64_t *ret, bool *ret_left)
 {
 	auto_free char *maps = NULL;
 	char path[32], *line, *save = NULL;
@@ -203,7 +203,7 @@ static int site_search(struct agent_proc *p, uint64_t *ret, bool *ret_busy)
 			continue;
 		if (perm[0] != 'r' || perm[2] != 'x' || perm[3] != 'p' || end <= start)
 			continue;
-		if (!site_try(p, start, end, &at, ret_busy))
+		if (!site_try(p, start, end, &at, ret_left))
 			continue;
 		if (strcmp(name, "[vdso]") == 0)
 			*ret = at;
@@ -220,16 +220,18 @@ static int site_search(struct agent_proc *p, uint64_t *ret, bool *ret_busy)
 int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
 {
 	uint64_t start, end, found = 0;
-	bool busy = false;
-	int r;
+	bool left = false;
+	int r = 0;
 
-	if (!vdso_find(p, &start, &end) || !site_try(p, start, end, &found, &busy)) {
+	if (!vdso_find(p, &start, &end) || !site_try(p, start, end, &found, &left)) {
 		found = 0;
-		r = site_search(p, &found, &busy);
-		if (r < 0)
-			return err_sys(e, r, "cannot read the mappings of process %d", p->pid);
+		r = site_search(p, &found, &left);
 	}
-	if (busy)
+	if (r >= 0 && left)
+		r = leftovers_find(p, &p->stale);
+	if (r < 0)
+		return err_sys(e, r, "cannot read the mappings of process %d", p->pid);
+	if (left && leftovers_used(p, &p->stale, found))
 		return err_set(e, -EAGAIN, "process %d is on its way out of a killed checkpoint; let it go on "
 					   "and try again", p->pid);
 	if (!found)
@@ -262,6 +264,7 @@ int proc_slot_write(struct agent_proc *p, uint64_t slot, bool leader, uint64_t s
 		    struct err *e)
 {
 	struct agent_slot s = {
+		.magic = AGENT_SLOT_MAGIC,
 		.stub = stub,
 		.data = slot + (leader ? AGENT_SLOT0_DATA : AGENT_SLOT_DATA),
 		.data_len = leader ? AGENT_SLOT0_DATA_LEN : AGENT_SLOT_DATA_LEN,
@@ -281,28 +284,35 @@ struct agent *proc_leader(struct agent_proc *p)
 	return NULL;
 }
 
+/* In one program, which the agent runs to its end whatever becomes of us: a chunk without its magic would
+ * not be found again. */
 static int chunk_new(struct agent_proc *p, struct err *e)
 {
+	const uint64_t slots = (uint64_t)AGENT_CHUNK_STUBS << 32, magic = AGENT_SLOT_MAGIC;
 	struct agent *l = proc_leader(p);
-	long addr;
+	struct aprog *prog;
+	struct aarg at;
 	int r;
 
 	if (!l)
 		return err_set(e, -EINVAL, "process %d has no agent in its leader", p->pid);
-	if (array_grow(p->chunks, p->n_chunks, p->cap_chunks) < 0)
+	prog = aprog_new();
+	if (!prog || array_grow(p->chunks, p->n_chunks, p->cap_chunks) < 0) {
+		aprog_free(prog);
 		return err_sys(e, -ENOMEM, "agents of process %d", p->pid);
-	r = AGENT_CALL(l, &addr, e, SYS_mmap, 0, AGENT_CHUNK_LEN, PROT_READ | PROT_EXEC,
-		       MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
-	if (r < 0)
-		return r;
-	r = AGENT_CALL(l, NULL, e, SYS_mprotect, (uint64_t)addr + AGENT_CHUNK_STUBS,
-		       AGENT_CHUNK_LEN - AGENT_CHUNK_STUBS, PROT_READ | PROT_WRITE);
-	if (r < 0) {
-		AGENT_CALL(l, NULL, NULL, SYS_munmap, (uint64_t)addr, AGENT_CHUNK_LEN);
-		return r;
 	}
-	p->chunks[p->n_chunks++] = (struct agent_chunk){ .addr = (uint64_t)addr };
-	return 0;
+	APROG_CALL(prog, 0, SYS_mmap, aarg_imm(0), aarg_imm(AGENT_CHUNK_LEN), aarg_imm(PROT_READ | PROT_EXEC),
+		   aarg_imm(MAP_PRIVATE | MAP_ANONYMOUS), aarg_imm((uint64_t)-1), aarg_imm(0));
+	at = aarg_result(slots);
+	APROG_CALL(prog, 0, SYS_mprotect, at, aarg_imm(AGENT_CHUNK_LEN - AGENT_CHUNK_STUBS),
+		   aarg_imm(PROT_READ | PROT_WRITE));
+	aprog_op(prog, 0, AGENT_OP_POKE, 3,
+		 (struct aarg[]){ at, aprog_in(prog, &magic, sizeof(magic)), aarg_imm(sizeof(magic)) });
+	r = agent_run(l, prog, e);
+	if (r >= 0)
+		p->chunks[p->n_chunks++] = (struct agent_chunk){ .addr = (uint64_t)aprog_result(prog, 0) };
+	aprog_free(prog);
+	return r;
 }
 
 int proc_slot_new(struct agent_proc *p, uint64_t *ret_slot, uint64_t *ret_stub, struct err *e)

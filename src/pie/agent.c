@@ -311,9 +311,9 @@ static int args_resolve(struct agent_msg *m, struct agent_op *ops, struct agent_
 				return E_PROTO;
 			op->args[i] = (uint64_t)m + v;
 		} else if (op->arg_kind[i] == AGENT_ARG_RESULT) {
-			if (v >= at)
+			if ((uint32_t)v >= at)
 				return E_PROTO;
-			op->args[i] = (uint64_t)ops[v].result;
+			op->args[i] = (uint64_t)ops[(uint32_t)v].result + (v >> 32);
 		}
 	}
 	return 0;

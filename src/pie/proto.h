@@ -43,7 +43,10 @@ enum {
 	AGENT_LEAVE_RETURN = 1, /* jump to the stub, which brings the thread's own state back */
 };
 
+#define AGENT_SLOT_MAGIC 0x746f6c5374697764ull
+
 struct agent_slot {
+	uint64_t magic; /* in the first slot of a chunk from the moment it is mapped: how it is known again */
 	uint64_t stub;
 	uint64_t data; /* address */
 	uint32_t data_len;
@@ -69,7 +72,7 @@ enum agent_op_kind {
 
 #define AGENT_ARG_IMM 0
 #define AGENT_ARG_DATA 1
-#define AGENT_ARG_RESULT 2
+#define AGENT_ARG_RESULT 2 /* low half: of which operation; high half is added to it */
 
 #define AGENT_F_MAY_FAIL 1u
 
