@@ -36,7 +36,8 @@ int main(void)
 	char buf[4096], c;
 	struct stat st, st2;
 	struct pollfd p;
-	pid_t pid, dead;
+	pid_t pid, dead, there;
+	int path;
 	ssize_t n;
 
 	MUST(pipe(ready));
@@ -59,6 +60,18 @@ int main(void)
 	gone = (int)MUST(syscall(SYS_pidfd_open, dead, 0));
 	MUST(waitpid(dead, NULL, 0));
 	net = MUST(open("/proc/self/ns/net", O_RDONLY));
+	/* A process whose working folder is its own in proc, and descriptors of it that cannot
+	 * be read. */
+	there = MUST(fork());
+	if (there == 0) {
+		MUST(chdir("/proc/self"));
+		path = MUST(open("/proc/self", O_PATH));
+		if (write(ready[1], "x", 1) != 1 || read(go[0], &c, 1) != 1)
+			_exit(9);
+		n = readlinkat(path, "exe", buf, sizeof(buf));
+		_exit(n > 0 && access("cmdline", R_OK) == 0 ? 0 : 1);
+	}
+	CHECK(read(ready[0], &c, 1) == 1, "child");
 
 	state_wait();
 
@@ -81,7 +94,9 @@ int main(void)
 	CHECK(poll(&p, 1, 0) == 1, "the ended process is not ended");
 	p = (struct pollfd){ pidfd, POLLIN, 0 };
 	CHECK(poll(&p, 1, 0) == 0, "the running process has ended");
-	CHECK(write(go[1], "x", 1) == 1, "write");
+	CHECK(write(go[1], "xx", 2) == 2, "write");
+	CHECK(waitpid(there, &status, 0) == there && status == 0, "child in proc: status %#x",
+	      status);
 	CHECK(poll(&p, 1, 5000) == 1, "the process does not end");
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "jailed child: status %#x", status);
 	state_pass();

@@ -4,9 +4,10 @@
  * own, and once more of the frozen one) or by the first dump_ofile_of.
  *
  * Restore. Kinds are built in the order of ids, those that return 1 again after the others. A file
- * that still returns 1 when no other makes progress is *late*: its number is kept occupied in every
- * task, and it is built, connected and placed in phase `finish`, where all tasks exist with their
- * own credentials (/proc/PID files, pidfds, sockets whose maker is recorded by the kernel). */
+ * that still returns 1 when no other makes progress is *late*. It is tried again when all processes
+ * exist (first task_filled: files of /proc/PID, pidfds, /dev/tty), and for the last time in phase
+ * `finish`, where they have their threads and credentials (sockets whose maker the kernel records);
+ * until then its number is kept occupied in every task.  Only then is it connected and placed. */
 #pragma once
 #include "cr/cr.h"
 
@@ -29,12 +30,6 @@ size_t cr_part_index(const struct cr_part *p);
  * ofile. */
 int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofile **ret,
 		       struct err *e);
-
-/* Calls fn for every descriptor of every task (fds ascending within a task), until it returns
- * non-zero. */
-int dump_fds_each(struct dump *d,
-		  int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
-		  void *arg);
 
 /* ---- dump: help for kinds ---- */
 
@@ -65,9 +60,6 @@ int fown_restore(struct restore *r, const struct rfile *f, const FownEntry *o, u
 /* Opens a path inside the task, with its credentials and its /proc; *ret_fd is ours. */
 int rfile_open_in_task(struct rtask *t, const char *path, unsigned flags, int *ret_fd,
 		       struct err *e);
-/* Calls fn for every number that refers to f, until it returns non-zero. */
-int restore_fds_each(struct restore *r, const struct rfile *f,
-		     int (*fn)(void *arg, struct rtask *t, int fd), void *arg);
 /* The file at a number of a task; NULL: none. */
 struct rfile *restore_file_at(struct restore *r, const struct rtask *t, int fd);
 bool restore_cloexec_at(struct restore *r, const struct rtask *t, int fd);

@@ -135,6 +135,8 @@ static int folder_enter(struct rtask *t, int fd, bool root, struct err *e)
 	struct aprog *p;
 	int number, got;
 
+	if (fd < 0)
+		return err_set(e, -EIO, "the folder was not opened");
 	got = agent_put_fd(t->agent, fd, &number, e);
 	if (got < 0)
 		return got;

@@ -128,7 +128,7 @@ static int pidfd_build(struct restore *r, struct rfile *f, struct err *e)
 		f->fd = ended_open(flags, e);
 		return f->fd < 0 ? f->fd : 0;
 	}
-	if (!restore_table(r)->finishing)
+	if (!(flags & PIDFD_THREAD ? restore_table(r)->finishing : restore_table(r)->standing))
 		return 1;
 	pid = pid_outside(r, (pid_t)pe->nspid, flags & PIDFD_THREAD);
 	if (pid <= 0)

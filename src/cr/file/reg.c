@@ -350,7 +350,8 @@ static int reg_build(struct restore *r, struct rfile *f, struct err *e)
 	auto_fd int fd = -1;
 	off_t pos = (off_t)re->pos;
 
-	if (gf && gf->proc && path_pid(re->name) && !restore_table(r)->finishing)
+	if (path_pid(re->name) && ((gf && gf->proc) || (re->flags & O_PATH)) &&
+	    !restore_table(r)->standing)
 		return 1;
 	fd = reg_open_any(r, f, gf, e);
 	if (fd < 0)

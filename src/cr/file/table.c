@@ -544,19 +544,3 @@ int dump_ofile_of_path(struct dump *d, struct task *holder, int lfd, struct ofil
 {
 	return foreign_add(d, holder, lfd, true, ret, e);
 }
-
-int dump_fds_each(struct dump *d,
-		  int (*fn)(void *arg, struct task *t, int fd, bool cloexec, struct ofile *f),
-		  void *arg)
-{
-	struct table *tb = dump_table(d);
-	int r = 0;
-
-	for (size_t i = 0; tb && r == 0 && i < tb->n_tasks; i++)
-		for (size_t j = 0; r == 0 && j < tb->tasks[i].n; j++) {
-			const struct table_fd *x = &tb->tasks[i].fds[j];
-
-			r = fn(arg, tb->tasks[i].task, x->fd, x->cloexec, x->of);
-		}
-	return r;
-}

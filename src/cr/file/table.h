@@ -84,6 +84,7 @@ struct rtable {
 	bool *late;	/* by index in r->files */
 	void *ghosts;	/* ghost.c's */
 	void *ttys;	/* tty.c's */
-	bool finishing; /* phase `finish`: all tasks exist */
+	bool standing;	/* all processes exist */
+	bool finishing; /* phase `finish`: with their threads and credentials */
 };
 struct rtable *restore_table(struct restore *r);

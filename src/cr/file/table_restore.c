@@ -38,19 +38,6 @@ static struct rtable_task *table_of(struct restore *r, const struct rtask *t)
 	return NULL;
 }
 
-int restore_fds_each(struct restore *r, const struct rfile *f,
-		     int (*fn)(void *arg, struct rtask *t, int fd), void *arg)
-{
-	struct rtable *rt = restore_table(r);
-	int got = 0;
-
-	for (size_t i = 0; got == 0 && i < r->n_tasks; i++)
-		for (size_t j = 0; got == 0 && j < rt->tasks[i].n; j++)
-			if (rt->tasks[i].fds[j].f == f)
-				got = fn(arg, r->tasks[i], rt->tasks[i].fds[j].fd);
-	return got;
-}
-
 static const struct rtable_fd *fd_at(struct restore *r, const struct rtask *t, int fd)
 {
 	struct rtable_task *tt = table_of(r, t);
@@ -308,6 +295,29 @@ static int table_clear(struct rtask *t, struct err *e)
 	return r < 0 ? err_context(e, r, "closing what process %d inherited", t->nspid) : 0;
 }
 
+/* All processes exist (their threads and credentials do not): what waited for that and no more. */
+static int files_standing(struct restore *r, struct err *e)
+{
+	struct rtable *rt = restore_table(r);
+	size_t left;
+	int got;
+
+	if (rt->standing)
+		return 0;
+	rt->standing = true;
+	got = build_pass(r, true, &left, e);
+	for (size_t i = 0; got >= 0 && i < r->n_files; i++) {
+		struct rfile *f = r->files[i];
+
+		if (!rt->late[i] || f->fd < 0)
+			continue;
+		rt->late[i] = false;
+		if (f->kind->connect && (got = f->kind->connect(r, f, e)) < 0)
+			file_failed(f, got, e);
+	}
+	return got < 0 ? got : 0;
+}
+
 int files_task_filled(struct restore *r, struct rtask *t, struct err *e)
 {
 	struct rtable_task *tt = table_of(r, t);
@@ -319,7 +329,9 @@ int files_task_filled(struct restore *r, struct rtask *t, struct err *e)
 		return 0;
 	if (!tt)
 		return err_set(e, -EIO, "process %d has no table", t->nspid);
-	got = table_clear(t, e);
+	got = files_standing(r, e);
+	if (got >= 0)
+		got = table_clear(t, e);
 	if (got < 0 || !tt->n)
 		return got;
 	highest = tt->fds[tt->n - 1].fd;

@@ -325,7 +325,7 @@ int tty_build(struct restore *r, struct rfile *f, struct err *e)
 	if (gf->rdev != 0x500 || is_hung(p->info))
 		return slave_build(r, f, p, e);
 	/* /dev/tty: by one whose terminal it is. */
-	if (!restore_table(r)->finishing)
+	if (!restore_table(r)->standing)
 		return 1;
 	t = task_with(r, f, p);
 	if (!t)
