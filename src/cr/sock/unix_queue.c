@@ -334,6 +334,8 @@ int unix_queue_capture(struct dump *d, struct ofile *f, const struct udiag_sock 
 	int unread = 0, offset = -1, r;
 	char oob;
 
+	if (u->type == SOCK_SEQPACKET && !u->has_peer)
+		return 0; /* never connected */
 	if (u->type == SOCK_STREAM && (ioctl(f->lfd, SIOCINQ, &unread) < 0 || unread <= 0))
 		return 0;
 	if (u->type == SOCK_STREAM && recv(f->lfd, &oob, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT) == 1)
