@@ -155,7 +155,7 @@ int main(int argc, char **argv)
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
 	int pair[3][2], half[2], gone[2], reset[2], inflight[2], cred[2], split[2];
 	int ls, la, cs, ca, as, aa, waiting, early, relative, hidden, hc, ha;
-	int outer[2], inner[2], self[2], file_tcp;
+	int devlog, logger, outer[2], inner[2], self[2], file_tcp;
 	int ds, dc, dn, dead, dgone, tmp, file, got_fd, pipefd[2], on = 1, v;
 	char buf[512], from[128];
 	struct timeval tv = { 7, 250000 };
@@ -254,6 +254,10 @@ int main(int argc, char **argv)
 	dead = bound(SOCK_DGRAM, "@dead");
 	dgone = connected(SOCK_DGRAM, "@dead");
 	MUST(close(dead));
+	/* In a file system that travels by itself, and open to all. */
+	devlog = bound(SOCK_DGRAM, "/dev/log");
+	logger = connected(SOCK_DGRAM, "/dev/log");
+	put(logger, "<13>before");
 	MUST(stat("/work/listen.sock", &st));
 	file = MUST(open("/work/plain", O_RDWR | O_CREAT, 0600));
 
@@ -363,6 +367,14 @@ int main(int argc, char **argv)
 	}
 	recv_all(ds, buf, sizeof(buf), &got_fd, &uc, from);
 	CHECK(!strcmp(buf, "from nobody") && !from[0], "\"%s\" from \"%s\"", buf, from);
+	is(devlog, "<13>before");
+	put(logger, "<13>after");
+	is(devlog, "<13>after");
+	tmp = connected(SOCK_DGRAM, "/dev/log");
+	put(tmp, "<13>new");
+	is(devlog, "<13>new");
+	MUST(stat("/dev/log", &st2));
+	CHECK(S_ISSOCK(st2.st_mode) && (st2.st_mode & 0777) == 0777, "/dev/log has mode %o", st2.st_mode);
 	put(dc, "again");
 	is(ds, "again");
 	CHECK(send(dgone, "x", 1, MSG_NOSIGNAL) < 0 && errno == ECONNREFUSED, "dgone: %m");
