@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -23,6 +24,7 @@
 #define HERE4 "10.77.0.2"
 #define THERE4 "10.77.0.1"
 #define THERE6 "fd77::1"
+#define THERE_LINK "fe80::77:ff:fe00:1" /* of the bridge's MAC */
 
 static unsigned char pattern(size_t i)
 {
@@ -43,6 +45,8 @@ static socklen_t address(struct sockaddr_storage *ss, const char *host, int port
 	inet_pton(AF_INET6, host, &v6->sin6_addr);
 	v6->sin6_family = AF_INET6;
 	v6->sin6_port = htons((uint16_t)port);
+	if (IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
+		v6->sin6_scope_id = if_nametoindex("eth0");
 	return sizeof(*v6);
 }
 
@@ -68,6 +72,8 @@ static int serve(const char *host, int port, int backlog)
 	int fd = socket(ss.ss_family, SOCK_STREAM, 0), on = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (port == 5000)
+		setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	if (fd < 0 || bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, backlog) < 0)
 		return -1;
 	return fd;
@@ -317,7 +323,7 @@ static void *far_busy(void *arg)
 static int far_end(void)
 {
 	int busy = serve(THERE4, 5001, 0);
-	int fds[2] = { serve(THERE4, 5000, 50), serve(THERE6, 5000, 50) };
+	int fds[2] = { serve(THERE4, 5000, 50), serve("::", 5000, 50) };
 	pthread_t t;
 
 	alarm(100);
@@ -440,7 +446,7 @@ static int call_in_vain(int *fill, int *ret_n)
 
 int main(int argc, char **argv)
 {
-	int echo4, echo6, mapped, bulk_in, bulk_out, fin_in, fin_out, both, reset, wake, ls, ls6, loop_ls;
+	int echo_link, echo4, echo6, mapped, bulk_in, bulk_out, fin_in, fin_out, both, reset, wake, ls, ls6, loop_ls;
 	int calling, fill[4], n_fill, la, lb, fresh, bound_only, v, on = 1, idle = 77, timeout = 12345;
 	char cc[16] = "reno", buf[64] = "";
 	uint64_t total, loop_total, stuffed;
@@ -476,6 +482,13 @@ int main(int argc, char **argv)
 	MUST(setsockopt(echo4, SOL_TCP, TCP_CONGESTION, cc, 4));
 	echoes(echo4, "before");
 	echoes(echo6, "before");
+	echo_link = -1;
+	for (int i = 0; i < 300 && echo_link < 0; i++) { /* an address of the link's own comes with a delay */
+		echo_link = dial(THERE_LINK, 5000);
+		usleep(echo_link < 0 ? 10000 : 0);
+	}
+	CHECK(echo_link >= 0 && write(echo_link, "e", 1) == 1, "connect to " THERE_LINK ": %m");
+	echoes(echo_link, "before");
 	mapped = role("::ffff:" THERE4, 'e');
 	echoes(mapped, "before");
 	bulk_in = role(THERE4, 'q');
@@ -526,6 +539,7 @@ int main(int argc, char **argv)
 	}
 	echoes(echo4, "after the move");
 	echoes(echo6, "after the move");
+	echoes(echo_link, "after the move");
 	echoes(mapped, "after the move");
 	len = sizeof(v);
 	MUST(getsockopt(echo4, SOL_TCP, TCP_KEEPIDLE, &v, &len));
@@ -599,6 +613,7 @@ int main(int argc, char **argv)
 	close(wake);
 	close(echo4);
 	close(echo6);
+	close(echo_link);
 	close(mapped);
 	close(bulk_in);
 	close(bulk_out);
