@@ -82,12 +82,16 @@ int agent_channel_number(const struct agent *a)
 
 /* ---- running ---- */
 
-static int failed_op(struct agent *a, const struct aprog *p, const struct agent_msg *m, struct err *e)
+static int failed_op(struct agent *a, const struct aprog *p, const struct agent_msg *m,
+		     struct err *e)
 {
 	static const char *const kinds[] = {
-		[AGENT_OP_READ] = "reading the stream", [AGENT_OP_POKE] = "writing memory",
-		[AGENT_OP_FORK] = "fork",		[AGENT_OP_THREAD] = "making a thread",
-		[AGENT_OP_PLACE] = "placing descriptors", [AGENT_OP_PUT] = "putting a descriptor",
+		[AGENT_OP_READ] = "reading the stream",
+		[AGENT_OP_POKE] = "writing memory",
+		[AGENT_OP_FORK] = "fork",
+		[AGENT_OP_THREAD] = "making a thread",
+		[AGENT_OP_PLACE] = "placing descriptors",
+		[AGENT_OP_PUT] = "putting a descriptor",
 		[AGENT_OP_CHANNEL] = "moving the channel",
 	};
 	const struct agent_op *op;
@@ -96,11 +100,13 @@ static int failed_op(struct agent *a, const struct aprog *p, const struct agent_
 		return err_sys(e, m->status, "thread %d did not take a program", a->tid);
 	op = &p->ops[m->failed];
 	if (op->kind == AGENT_OP_CALL)
-		return err_sys(e, m->status, "system call %ld (%llx, %llx, %llx) in thread %d", (long)op->nr,
-			       (unsigned long long)op->args[0], (unsigned long long)op->args[1],
-			       (unsigned long long)op->args[2], a->tid);
+		return err_sys(e, m->status, "system call %ld (%llx, %llx, %llx) in thread %d",
+			       (long)op->nr, (unsigned long long)op->args[0],
+			       (unsigned long long)op->args[1], (unsigned long long)op->args[2],
+			       a->tid);
 	return err_sys(e, m->status, "%s in thread %d",
-		       op->kind < array_len(kinds) && kinds[op->kind] ? kinds[op->kind] : "operation",
+		       op->kind < array_len(kinds) && kinds[op->kind] ? kinds[op->kind]
+								      : "operation",
 		       a->tid);
 }
 
@@ -221,7 +227,8 @@ int agent_get_fd(struct agent *a, int fd, int *ret_fd, struct err *e)
 	long r = syscall(SYS_pidfd_getfd, a->p->pidfd, fd, 0);
 
 	if (r < 0)
-		return err_sys(e, -errno, "cannot fetch descriptor %d of process %d", fd, a->p->pid);
+		return err_sys(e, -errno, "cannot fetch descriptor %d of process %d", fd,
+			       a->p->pid);
 	*ret_fd = (int)r;
 	return 0;
 }
@@ -335,7 +342,8 @@ int agent_place_fds(struct agent *a, const struct fd_place *places, size_t n, st
 
 	for (size_t i = 0; i < n; i++) {
 		if (places[i].number < 0 || places[i].number == a->channel)
-			return err_set(e, -EINVAL, "descriptor number %d of process %d is the agent's",
+			return err_set(e, -EINVAL,
+				       "descriptor number %d of process %d is the agent's",
 				       places[i].number, a->p->pid);
 		if (places[i].number > highest)
 			highest = places[i].number;

@@ -6,8 +6,8 @@
  * its own memory, descriptors and threads are in place.  One agent lives in one thread and talks
  * over one end of a SOCK_SEQPACKET socketpair that it made itself and that we fetched by
  * pidfd_getfd; so it works across PID, network and user namespaces, and notices our death: when the
- * channel closes it leaves by itself (dump: everything it made is undone and rt_sigreturn brings the
- * thread back to where it was; restore: exit_group).
+ * channel closes it leaves by itself (dump: everything it made is undone and rt_sigreturn brings
+ * the thread back to where it was; restore: exit_group).
  *
  * All functions: 0 or more on success, negative errno and a sentence in *e otherwise.  -EPIPE: the
  * agent's task is gone.  Not thread-safe; one outstanding program for an agent at a time. */
@@ -27,11 +27,12 @@ struct agent;
  * further threads take 11 KiB.  More is refused with -EMSGSIZE. */
 #define AGENT_DATA_MAX 65536
 
-/* An argument: an immediate value, the address of a piece of the program's data, or the result of an
- * earlier operation of the same program. */
+/* An argument: an immediate value, the address of a piece of the program's data, or the result of
+ * an earlier operation of the same program. */
 struct aarg {
 	enum { AARG_IMM, AARG_DATA, AARG_RESULT } kind;
-	uint64_t value; /* IMM: itself.  DATA: offset in the data.  RESULT: index of the operation */
+	uint64_t
+		value; /* IMM: itself.  DATA: offset in the data.  RESULT: index of the operation */
 };
 
 enum {
@@ -52,12 +53,12 @@ struct aarg aprog_str(struct aprog *p, const char *s);
 struct aarg aprog_out(struct aprog *p, size_t len);
 struct aarg aarg_result(size_t op);
 
-/* Appends a system call and returns its index.  Errors of building (no memory, too long) are kept in
- * the program and reported by agent_run, so that callers need not check each step. */
+/* Appends a system call and returns its index.  Errors of building (no memory, too long) are kept
+ * in the program and reported by agent_run, so that callers need not check each step. */
 size_t aprog_call(struct aprog *p, unsigned flags, long nr, size_t n_args, const struct aarg *args);
-#define APROG_CALL(p, flags, nr, ...)                                                  \
-	aprog_call((p), (flags), (nr),                                                 \
-		   sizeof((struct aarg[]){ __VA_ARGS__ }) / sizeof(struct aarg),       \
+#define APROG_CALL(p, flags, nr, ...)                                                              \
+	aprog_call((p), (flags), (nr),                                                             \
+		   sizeof((struct aarg[]){ __VA_ARGS__ }) / sizeof(struct aarg),                   \
 		   (struct aarg[]){ __VA_ARGS__ })
 
 /* Appends "read exactly len bytes from the task's descriptor fd to address addr" (short reads are
@@ -74,7 +75,8 @@ void *aprog_out_data(struct aprog *p, struct aarg out);
 
 /* One system call with immediate arguments; *ret may be NULL.  A failing call is an error. */
 int agent_call(struct agent *a, long nr, const uint64_t args[6], long *ret, struct err *e);
-#define AGENT_CALL(a, ret, e, nr, ...) agent_call((a), (nr), (const uint64_t[6]){ __VA_ARGS__ }, (ret), (e))
+#define AGENT_CALL(a, ret, e, nr, ...)                                                             \
+	agent_call((a), (nr), (const uint64_t[6]){ __VA_ARGS__ }, (ret), (e))
 
 /* ---- descriptors ---- */
 
@@ -82,13 +84,13 @@ int agent_call(struct agent *a, long nr, const uint64_t args[6], long *ret, stru
 int agent_get_fd(struct agent *a, int fd, int *ret_fd, struct err *e);
 
 struct fd_place {
-	int fd;       /* ours; stays ours */
+	int fd;	      /* ours; stays ours */
 	int number;   /* in the task, below the agent's own channel or above, never equal to it */
 	bool cloexec; /* FD_CLOEXEC there */
 };
 
-/* Puts descriptors into the task's table at exactly these numbers (any order, any count; numbers are
- * unique and must be free or are replaced). */
+/* Puts descriptors into the task's table at exactly these numbers (any order, any count; numbers
+ * are unique and must be free or are replaced). */
 int agent_place_fds(struct agent *a, const struct fd_place *places, size_t n, struct err *e);
 /* Puts one descriptor at any free number, CLOEXEC; *ret_number is the number there. */
 int agent_put_fd(struct agent *a, int fd, int *ret_number, struct err *e);
@@ -100,8 +102,8 @@ int agent_move_channel(struct agent *a, int number, struct err *e);
 
 /* Injects into a ptrace-stopped thread (seize.h).  The thread's own registers, signal mask and
  * memory come back with agent_cure.  `host_pid` is the thread group, `tid` the thread (its leader).
- * -EAGAIN: agents of a killed engine are just leaving it, or a thread of it is not stopped by us while
- * something of them is left: detach, wait a moment, try again with all threads stopped. */
+ * -EAGAIN: agents of a killed engine are just leaving it, or a thread of it is not stopped by us
+ * while something of them is left: detach, wait a moment, try again with all threads stopped. */
 int agent_inject(pid_t host_pid, pid_t tid, struct agent **ret, struct err *e);
 /* Another thread of a process that already has an agent: shares the mapping. */
 int agent_inject_thread(struct agent *leader, pid_t tid, struct agent **ret, struct err *e);
@@ -125,23 +127,26 @@ int agent_take_over(pid_t host_pid, pid_t tid, uint64_t addr, struct agent **ret
 /* Moves the blob to another address of its task (for a child whose layout needs the place). */
 int agent_relocate(struct agent *a, uint64_t addr, struct err *e);
 
-/* A child process of the agent's, with pid `nspid` in the agent's PID namespace; it begins as a copy
- * of the agent's memory and descriptor table, running its own agent.  `extra_flags`: CLONE_PARENT or
- * 0.  exit_signal is SIGCHLD.  The pid is in use: -EEXIST. */
-int agent_fork(struct agent *a, pid_t nspid, uint64_t extra_flags, struct agent **ret, struct err *e);
+/* A child process of the agent's, with pid `nspid` in the agent's PID namespace; it begins as a
+ * copy of the agent's memory and descriptor table, running its own agent.  `extra_flags`:
+ * CLONE_PARENT or 0.  exit_signal is SIGCHLD.  The pid is in use: -EEXIST. */
+int agent_fork(struct agent *a, pid_t nspid, uint64_t extra_flags, struct agent **ret,
+	       struct err *e);
 /* A thread of the agent's process with thread id `nstid`, running its own agent. */
 int agent_thread(struct agent *a, pid_t nstid, struct agent **ret, struct err *e);
 /* Ends the task of this agent with this wait status' exit code or signal (zombies, helpers), frees
  * the agent. */
 int agent_exit(struct agent *a, int wait_status, struct err *e);
 
-/* What a restored thread becomes.  xstate: as PTRACE_GETREGSET NT_X86_XSTATE gives it; may be NULL. */
+/* What a restored thread becomes.  xstate: as PTRACE_GETREGSET NT_X86_XSTATE gives it; may be NULL.
+ */
 struct thread_regs;
-/* Seizes the running thread of an agent (which goes on), so that seccomp filters put on it do not judge the
- * agent's own calls: to be called before the first filter is installed.  Agents of agent_take_over
- * are seized. */
+/* Seizes the running thread of an agent (which goes on), so that seccomp filters put on it do not
+ * judge the agent's own calls: to be called before the first filter is installed.  Agents of
+ * agent_take_over are seized. */
 int agent_seize(struct agent *a, struct err *e);
 /* The end: for all agents of ONE process (every thread's, leader first): the threads are seized (if
- * they are not), the blob is unmapped, registers, extended state and signal masks are set.  They stay
- * ptrace-stopped, with the state that `regs[i]` says, until seize_detach; the agents are freed. */
+ * they are not), the blob is unmapped, registers, extended state and signal masks are set.  They
+ * stay ptrace-stopped, with the state that `regs[i]` says, until seize_detach; the agents are
+ * freed. */
 int agent_finish(struct agent **agents, const struct thread_regs *regs, size_t n, struct err *e);

@@ -1,19 +1,21 @@
 /* inject - going into a stopped thread of a living process, and leaving it as it was.
  *
- * Our own death by SIGKILL at any instruction must not hurt the task, so before each step that changes
- * it stands a way back that needs nobody:
- *   1. a return stub (arch/) is written to memory that nobody uses, the padding of the vdso's last page;
+ * Our own death by SIGKILL at any instruction must not hurt the task, so before each step that
+ * changes it stands a way back that needs nobody:
+ *   1. a return stub (arch/) is written to memory that nobody uses, the padding of the vdso's last
+ * page;
  *   2. one PTRACE_SETREGS sends the thread to the stub's mmap.  Killed here: the stub undoes it;
- *   3. the blob is written, one PTRACE_SETREGS sends the thread to it.  Killed from here on: the channel
- *      closes, the agent closes its own end and jumps to the stub, which unmaps the blob.
- * What a kill leaves behind until the next visit: the code in the padding of the vdso; of a process with
- * several threads the mapping of their slots (leftover.c).  A call that was interrupted starts anew then (a sleep: with its full
- * time).  Under a seccomp filter of the task that forbids close, munmap or rt_sigprocmask the way back
- * fails, since the filter is only suspended while we live.
+ *   3. the blob is written, one PTRACE_SETREGS sends the thread to it.  Killed from here on: the
+ * channel closes, the agent closes its own end and jumps to the stub, which unmaps the blob. What a
+ * kill leaves behind until the next visit: the code in the padding of the vdso; of a process with
+ * several threads the mapping of their slots (leftover.c).  A call that was interrupted starts anew
+ * then (a sleep: with its full time).  Under a seccomp filter of the task that forbids close,
+ * munmap or rt_sigprocmask the way back fails, since the filter is only suspended while we live.
  *
- * The normal end lets the agent take the same way, watched, and stops it behind the stub's last system
- * call in the event stop of PTRACE_INTERRUPT; there the original registers are set with orig_rax, so that the
- * kernel restarts what it interrupted, restart block included (no injected call of ours touches it). */
+ * The normal end lets the agent take the same way, watched, and stops it behind the stub's last
+ * system call in the event stop of PTRACE_INTERRUPT; there the original registers are set with
+ * orig_rax, so that the kernel restarts what it interrupted, restart block included (no injected
+ * call of ours touches it). */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -101,8 +103,8 @@ static int thread_check(struct agent *a, struct err *e)
 	return 0;
 }
 
-/* In two steps with the registers first: killed in between, the stub's own sigprocmask finds nothing
- * to do. */
+/* In two steps with the registers first: killed in between, the stub's own sigprocmask finds
+ * nothing to do. */
 static int thread_send(pid_t tid, const struct user_regs_struct *gp, struct err *e)
 {
 	int r = seize_set_gp(tid, gp, e);
@@ -115,7 +117,8 @@ static int blob_start(struct agent *a, struct err *e)
 {
 	struct agent_proc *p = a->p;
 	struct user_regs_struct gp = a->gp;
-	uint64_t leave, first[6] = { p->base + AGENT_TEXT, AGENT_SPAN - AGENT_TEXT, PROT_READ | PROT_WRITE };
+	uint64_t leave, first[6] = { p->base + AGENT_TEXT, AGENT_SPAN - AGENT_TEXT,
+				     PROT_READ | PROT_WRITE };
 	uint64_t run[6] = { a->slot };
 	long got;
 	int r;
@@ -178,8 +181,12 @@ static void site_restore(struct agent_proc *p)
 static int blob_mmap(struct agent *a, uint64_t addr, bool first, long *ret, struct err *e)
 {
 	struct agent_proc *p = a->p;
-	uint64_t args[6] = { addr, AGENT_SPAN, PROT_READ | PROT_EXEC | (p->writable ? PROT_WRITE : 0),
-			     MAP_PRIVATE | MAP_ANONYMOUS | (addr ? MAP_FIXED_NOREPLACE : 0), (uint64_t)-1, 0 };
+	uint64_t args[6] = { addr,
+			     AGENT_SPAN,
+			     PROT_READ | PROT_EXEC | (p->writable ? PROT_WRITE : 0),
+			     MAP_PRIVATE | MAP_ANONYMOUS | (addr ? MAP_FIXED_NOREPLACE : 0),
+			     (uint64_t)-1,
+			     0 };
 	struct user_regs_struct gp = a->gp;
 	int r;
 
@@ -243,10 +250,12 @@ int agent_enter(struct agent *a, uint64_t addr, struct err *e)
 		r = agent_channel_watch(a, e);
 	if (r >= 0)
 		return 0;
-	/* A failure on the way in: wherever it stands, the thread's own way leads to the stub's end. */
+	/* A failure on the way in: wherever it stands, the thread's own way leads to the stub's
+	 * end. */
 	fd_close(&a->sock);
 	if (moved && home_bring(a, &why) < 0)
-		return err_set(e, r, "%s; and %s", e ? err_text(e) : "injection failed", err_text(&why));
+		return err_set(e, r, "%s; and %s", e ? err_text(e) : "injection failed",
+			       err_text(&why));
 	site_restore(p);
 	return r;
 }
@@ -351,7 +360,8 @@ int agent_inject_thread(struct agent *leader, pid_t tid, struct agent **ret, str
 
 /* ---- cure ---- */
 
-/* Stops the thread in recvmsg and sends it on the agent's own way out, up to the end of its close. */
+/* Stops the thread in recvmsg and sends it on the agent's own way out, up to the end of its close.
+ */
 static int leave_start(struct agent *a, struct err *e)
 {
 	struct user_regs_struct gp = a->gp;
@@ -373,8 +383,8 @@ static int leave_start(struct agent *a, struct err *e)
 	return r;
 }
 
-/* A thread that is not the last needs no more than that.  The mask first: killed in between, the agent
- * still leaves by itself; killed before the count of users is right, the mapping stays. */
+/* A thread that is not the last needs no more than that.  The mask first: killed in between, the
+ * agent still leaves by itself; killed before the count of users is right, the mapping stays. */
 static int cure_thread(struct agent *a, struct err *e)
 {
 	int r = leave_start(a, e);
@@ -390,8 +400,8 @@ static int cure_thread(struct agent *a, struct err *e)
 	return r;
 }
 
-/* Behind the stub's munmap the thread has its own stack and flags; what is left of the stub is the mask
- * and the registers, which it would set by itself if we were killed here. */
+/* Behind the stub's munmap the thread has its own stack and flags; what is left of the stub is the
+ * mask and the registers, which it would set by itself if we were killed here. */
 static int leader_home(struct agent *a, struct err *e)
 {
 	long got;

@@ -46,11 +46,11 @@ struct agent_proc {
 	unsigned refs;
 	pid_t pid;
 	int pidfd, mem_fd;
-	int proc_fd;         /* the engine's own /proc, O_PATH: the engine changes its mount namespace */
-	uint64_t base;       /* of the blob; 0: not mapped yet */
-	bool writable;       /* the text as well; else it was made so by mprotect */
-	bool returns;        /* dump: agents bring their threads back */
-	uint64_t site;       /* dump: where the leader's stub lies, in the vdso's padding */
+	int proc_fd;   /* the engine's own /proc, O_PATH: the engine changes its mount namespace */
+	uint64_t base; /* of the blob; 0: not mapped yet */
+	bool writable; /* the text as well; else it was made so by mprotect */
+	bool returns;  /* dump: agents bring their threads back */
+	uint64_t site; /* dump: where the leader's stub lies, in the vdso's padding */
 	uint8_t site_saved[ARCH_STUB_MAX];
 	int64_t users;
 	struct leftovers stale; /* found at the way in, to be unmapped */
@@ -63,13 +63,13 @@ struct agent_proc {
 struct agent {
 	struct agent_proc *p;
 	pid_t tid;
-	int sock;             /* our end */
-	int channel;          /* the number of the task's end */
+	int sock;    /* our end */
+	int channel; /* the number of the task's end */
 	uint64_t slot, slot_len;
 	uint32_t data_len;
 	bool traced;
 	bool leader;
-	bool settled;         /* it has been in its loop and has nothing left to close behind its answer */
+	bool settled; /* it has been in its loop and has nothing left to close behind its answer */
 	struct user_regs_struct gp; /* dump: the thread's own */
 	uint64_t sigmask;
 	uint64_t stub;
@@ -101,12 +101,14 @@ int agent_new(struct agent_proc *p, pid_t tid, struct agent **ret, struct err *e
 void agent_drop(struct agent *a);
 struct aprog_op_raw;
 /* Appends an operation of a kind that has no public builder. */
-size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args, const struct aarg *args);
+size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args,
+		const struct aarg *args);
 size_t aprog_park(struct aprog *p, long nr, const struct aarg args[6]);
 /* Sends a program that is not answered; and waits for the end of the channel. */
 int agent_send(struct agent *a, struct aprog *p, struct err *e);
 int agent_wait_end(struct agent *a, struct err *e);
-/* Before an agent is interrupted for good: it waits for the next program, all descriptors of its own closed. */
+/* Before an agent is interrupted for good: it waits for the next program, all descriptors of its
+ * own closed. */
 int agent_settle(struct agent *a, struct err *e);
 /* agent_run with descriptors: n_fds go with it; *ret_fd (may be NULL) takes the one that may come
  * back, -1: none. */

@@ -1,9 +1,9 @@
-/* leftover - what a killed engine may have left in a process: slots and stubs of its further threads (the
- * last one out cannot unmap the code that others still run to their end), and, killed at a few
- * instructions, the blob.
+/* leftover - what a killed engine may have left in a process: slots and stubs of its further
+ * threads (the last one out cannot unmap the code that others still run to their end), and, killed
+ * at a few instructions, the blob.
  *
- * A stub at the site tells that there was one.  Then the next who comes looks for the mappings, makes sure that no
- * thread stands in them, and has them unmapped. */
+ * A stub at the site tells that there was one.  Then the next who comes looks for the mappings,
+ * makes sure that no thread stands in them, and has them unmapped. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,7 +29,8 @@ static bool is_chunk(struct agent_proc *p, uint64_t at)
 {
 	uint64_t magic;
 
-	return proc_read(p, at + AGENT_CHUNK_STUBS, &magic, sizeof(magic), NULL) >= 0 && magic == AGENT_SLOT_MAGIC;
+	return proc_read(p, at + AGENT_CHUNK_STUBS, &magic, sizeof(magic), NULL) >= 0 &&
+	       magic == AGENT_SLOT_MAGIC;
 }
 
 int leftovers_find(struct agent_proc *p, struct leftovers *ret)
@@ -48,13 +49,15 @@ int leftovers_find(struct agent_proc *p, struct leftovers *ret)
 		char perm[5], name[8] = "";
 		uint64_t len = 0;
 
-		if (sscanf(line, "%llx-%llx %4s %*s %*s %llu %7s", &start, &end, perm, &inode, name) < 4)
+		if (sscanf(line, "%llx-%llx %4s %*s %*s %llu %7s", &start, &end, perm, &inode,
+			   name) < 4)
 			continue;
 		if (perm[2] != 'x' || perm[3] != 'p' || inode || *name || ret->n == LEFTOVERS_MAX)
 			continue;
 		if (end - start == AGENT_CHUNK_STUBS && is_chunk(p, start))
 			len = AGENT_CHUNK_LEN;
-		else if ((end - start == AGENT_SPAN || end - start == AGENT_TEXT) && is_blob(p, start))
+		else if ((end - start == AGENT_SPAN || end - start == AGENT_TEXT) &&
+			 is_blob(p, start))
 			len = AGENT_SPAN;
 		if (len)
 			ret->list[ret->n++] = (struct leftover){ start, len };
@@ -104,7 +107,8 @@ int leftovers_remove(struct agent *a, struct err *e)
 	int r = 0;
 
 	for (size_t i = 0; i < a->p->stale.n && r >= 0; i++)
-		r = AGENT_CALL(a, NULL, e, SYS_munmap, a->p->stale.list[i].start, a->p->stale.list[i].len);
+		r = AGENT_CALL(a, NULL, e, SYS_munmap, a->p->stale.list[i].start,
+			       a->p->stale.list[i].len);
 	a->p->stale.n = 0;
 	return r;
 }

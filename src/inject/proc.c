@@ -41,8 +41,8 @@ int proc_new(pid_t pid, int proc_fd, int pidfd, struct agent_proc **ret, struct 
 	p->mem_fd = -1;
 	p->pidfd = pidfd >= 0 ? pidfd : (int)syscall(SYS_pidfd_open, pid, 0);
 	if (p->pidfd >= 0)
-		p->proc_fd = proc_fd >= 0 ? fcntl(proc_fd, F_DUPFD_CLOEXEC, 0) :
-					    open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		p->proc_fd = proc_fd >= 0 ? fcntl(proc_fd, F_DUPFD_CLOEXEC, 0)
+					  : open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	else
 		p->proc_fd = -1;
 	if (p->proc_fd < 0) {
@@ -93,8 +93,8 @@ int proc_write(struct agent_proc *p, uint64_t addr, const void *data, size_t len
 		return r;
 	n = pwrite(p->mem_fd, data, len, (off_t)addr);
 	if (n < 0)
-		return err_sys(e, -errno, "cannot write to the memory of process %d at %llx", p->pid,
-			       (unsigned long long)addr);
+		return err_sys(e, -errno, "cannot write to the memory of process %d at %llx",
+			       p->pid, (unsigned long long)addr);
 	if ((size_t)n != len)
 		return err_set(e, -EFAULT, "short write to the memory of process %d", p->pid);
 	return 0;
@@ -132,9 +132,10 @@ static bool site_is_left(const uint8_t *tail)
 	return t.magic == ARCH_STUB_MAGIC;
 }
 
-/* True: the last ARCH_STUB_MAX bytes of [start, end) are zero (the linker's padding of a last page), or
- * have been used by us. */
-static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret, bool *ret_left)
+/* True: the last ARCH_STUB_MAX bytes of [start, end) are zero (the linker's padding of a last
+ * page), or have been used by us. */
+static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_t *ret,
+		     bool *ret_left)
 {
 	uint8_t tail[ARCH_STUB_MAX];
 	uint64_t at = end - sizeof(tail);
@@ -152,7 +153,8 @@ static bool site_try(struct agent_proc *p, uint64_t start, uint64_t end, uint64_
 	return true;
 }
 
-/* The vdso by the address that the kernel gave at exec, and one question instead of the whole list. */
+/* The vdso by the address that the kernel gave at exec, and one question instead of the whole list.
+ */
 static bool vdso_find(struct agent_proc *p, uint64_t *ret_start, uint64_t *ret_end)
 {
 	struct procmap_query q = { .size = sizeof(q) };
@@ -176,7 +178,8 @@ static bool vdso_find(struct agent_proc *p, uint64_t *ret_start, uint64_t *ret_e
 	if (!q.query_addr || maps < 0 || ioctl(maps, PROCMAP_QUERY, &q) < 0)
 		return false;
 	if (q.vma_start != q.query_addr || q.inode || q.vma_flags & PROCMAP_QUERY_VMA_SHARED ||
-	    !(q.vma_flags & PROCMAP_QUERY_VMA_READABLE) || !(q.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE))
+	    !(q.vma_flags & PROCMAP_QUERY_VMA_READABLE) ||
+	    !(q.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE))
 		return false;
 	*ret_start = q.vma_start;
 	*ret_end = q.vma_end;
@@ -232,8 +235,10 @@ int proc_site_find(struct agent_proc *p, uint64_t *ret, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "cannot read the mappings of process %d", p->pid);
 	if (left && leftovers_used(p, &p->stale, found))
-		return err_set(e, -EAGAIN, "process %d is on its way out of a killed checkpoint; let it go on "
-					   "and try again", p->pid);
+		return err_set(e, -EAGAIN,
+			       "process %d is on its way out of a killed checkpoint; let it go on "
+			       "and try again",
+			       p->pid);
 	if (!found)
 		return err_set(e, -ENOSPC,
 			       "process %d has no executable memory with room for %d bytes of code",
@@ -284,8 +289,8 @@ struct agent *proc_leader(struct agent_proc *p)
 	return NULL;
 }
 
-/* In one program, which the agent runs to its end whatever becomes of us: a chunk without its magic would
- * not be found again. */
+/* In one program, which the agent runs to its end whatever becomes of us: a chunk without its magic
+ * would not be found again. */
 static int chunk_new(struct agent_proc *p, struct err *e)
 {
 	const uint64_t slots = (uint64_t)AGENT_CHUNK_STUBS << 32, magic = AGENT_SLOT_MAGIC;
@@ -301,16 +306,19 @@ static int chunk_new(struct agent_proc *p, struct err *e)
 		aprog_free(prog);
 		return err_sys(e, -ENOMEM, "agents of process %d", p->pid);
 	}
-	APROG_CALL(prog, 0, SYS_mmap, aarg_imm(0), aarg_imm(AGENT_CHUNK_LEN), aarg_imm(PROT_READ | PROT_EXEC),
-		   aarg_imm(MAP_PRIVATE | MAP_ANONYMOUS), aarg_imm((uint64_t)-1), aarg_imm(0));
+	APROG_CALL(prog, 0, SYS_mmap, aarg_imm(0), aarg_imm(AGENT_CHUNK_LEN),
+		   aarg_imm(PROT_READ | PROT_EXEC), aarg_imm(MAP_PRIVATE | MAP_ANONYMOUS),
+		   aarg_imm((uint64_t)-1), aarg_imm(0));
 	at = aarg_result(slots);
 	APROG_CALL(prog, 0, SYS_mprotect, at, aarg_imm(AGENT_CHUNK_LEN - AGENT_CHUNK_STUBS),
 		   aarg_imm(PROT_READ | PROT_WRITE));
 	aprog_op(prog, 0, AGENT_OP_POKE, 3,
-		 (struct aarg[]){ at, aprog_in(prog, &magic, sizeof(magic)), aarg_imm(sizeof(magic)) });
+		 (struct aarg[]){ at, aprog_in(prog, &magic, sizeof(magic)),
+				  aarg_imm(sizeof(magic)) });
 	r = agent_run(l, prog, e);
 	if (r >= 0)
-		p->chunks[p->n_chunks++] = (struct agent_chunk){ .addr = (uint64_t)aprog_result(prog, 0) };
+		p->chunks[p->n_chunks++] =
+			(struct agent_chunk){ .addr = (uint64_t)aprog_result(prog, 0) };
 	aprog_free(prog);
 	return r;
 }

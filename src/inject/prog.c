@@ -95,9 +95,9 @@ static size_t op_add(struct aprog *p, unsigned flags, unsigned kind, long nr, si
 	op->nr = nr;
 	for (size_t i = 0; i < n_args; i++) {
 		op->args[i] = args[i].value;
-		op->arg_kind[i] = args[i].kind == AARG_DATA   ? AGENT_ARG_DATA :
-				  args[i].kind == AARG_RESULT ? AGENT_ARG_RESULT :
-								AGENT_ARG_IMM;
+		op->arg_kind[i] = args[i].kind == AARG_DATA	? AGENT_ARG_DATA
+				  : args[i].kind == AARG_RESULT ? AGENT_ARG_RESULT
+								: AGENT_ARG_IMM;
 	}
 	return p->n_ops++;
 }
@@ -107,7 +107,8 @@ size_t aprog_call(struct aprog *p, unsigned flags, long nr, size_t n_args, const
 	return op_add(p, flags, AGENT_OP_CALL, nr, n_args, args);
 }
 
-size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args, const struct aarg *args)
+size_t aprog_op(struct aprog *p, unsigned flags, unsigned kind, size_t n_args,
+		const struct aarg *args)
 {
 	return op_add(p, flags, kind, 0, n_args, args);
 }
@@ -119,8 +120,9 @@ size_t aprog_park(struct aprog *p, long nr, const struct aarg args[6])
 
 size_t aprog_read_full(struct aprog *p, int fd, uint64_t addr, uint64_t len)
 {
-	return op_add(p, 0, AGENT_OP_READ, 0, 3,
-		      (struct aarg[]){ aarg_imm((uint64_t)(int64_t)fd), aarg_imm(addr), aarg_imm(len) });
+	return op_add(
+		p, 0, AGENT_OP_READ, 0, 3,
+		(struct aarg[]){ aarg_imm((uint64_t)(int64_t)fd), aarg_imm(addr), aarg_imm(len) });
 }
 
 size_t aprog_poke(struct aprog *p, uint64_t addr, const void *data, size_t len)
@@ -152,7 +154,8 @@ int aprog_pack(struct aprog *p, size_t max, char **ret, size_t *ret_len, struct 
 	if (p->error)
 		return err_sys(e, p->error, "building a program of %zu calls", p->n_ops);
 	if (len > max)
-		return err_set(e, -EMSGSIZE, "a program of %zu calls has %zu bytes, the agent takes %zu",
+		return err_set(e, -EMSGSIZE,
+			       "a program of %zu calls has %zu bytes, the agent takes %zu",
 			       p->n_ops, len, max);
 	m = calloc(1, len);
 	if (!m)
@@ -181,9 +184,11 @@ int aprog_unpack(struct aprog *p, const char *msg, size_t len, struct err *e)
 	size_t at = (ops + 15) & ~(size_t)15;
 
 	if (len != at + p->len)
-		return err_set(e, -EPROTO, "the agent answered %zu bytes, %zu were due", len, at + p->len);
+		return err_set(e, -EPROTO, "the agent answered %zu bytes, %zu were due", len,
+			       at + p->len);
 	for (size_t i = 0; i < p->n_ops; i++)
-		p->ops[i].result = ((const struct agent_op *)(msg + sizeof(struct agent_msg)))[i].result;
+		p->ops[i].result =
+			((const struct agent_op *)(msg + sizeof(struct agent_msg)))[i].result;
 	free(p->out);
 	p->out = malloc(p->len + 1);
 	if (!p->out)

@@ -43,7 +43,8 @@ static int seize_refused(pid_t tid, int code, struct err *e)
 	}
 	free(text);
 	if (tracer > 0)
-		return err_set(e, code, "thread %d is traced by process %ld (a debugger?)", tid, tracer);
+		return err_set(e, code, "thread %d is traced by process %ld (a debugger?)", tid,
+			       tracer);
 	return err_sys(e, code, "cannot seize thread %d", tid);
 }
 
@@ -51,8 +52,8 @@ int seize_start(pid_t tid, struct err *e)
 {
 	long o = PTRACE_O_TRACESYSGOOD;
 
-	/* SUSPEND_SECCOMP wants CAP_SYS_ADMIN in the first user namespace and that we have no filter
-	 * of our own; where it is refused, filters of the task judge injected calls. */
+	/* SUSPEND_SECCOMP wants CAP_SYS_ADMIN in the first user namespace and that we have no
+	 * filter of our own; where it is refused, filters of the task judge injected calls. */
 	if (ptrace(PTRACE_SEIZE, tid, 0, o | PTRACE_O_SUSPEND_SECCOMP) < 0) {
 		if (errno == ESRCH)
 			return err_set(e, -ESRCH, "thread %d is gone", tid);
@@ -100,8 +101,8 @@ int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e)
 			return r;
 		if (st >> 16 == PTRACE_EVENT_STOP)
 			break;
-		/* A signal that was on its way before our interrupt is delivered, as it would have been;
-		 * the stop we asked for follows. */
+		/* A signal that was on its way before our interrupt is delivered, as it would have
+		 * been; the stop we asked for follows. */
 		if (st >> 16 == 0 && WSTOPSIG(st) != (SIGTRAP | 0x80))
 			sig = WSTOPSIG(st);
 		if (ptrace(PTRACE_CONT, tid, 0, sig) < 0 && errno != ESRCH)
@@ -114,16 +115,17 @@ int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e)
 
 int seize_detach(pid_t tid, struct err *e)
 {
-	/* A job-control stop of the process comes back by itself: the kernel renews it for the thread. */
+	/* A job-control stop of the process comes back by itself: the kernel renews it for the
+	 * thread. */
 	if (ptrace(PTRACE_DETACH, tid, 0, 0) < 0)
 		return err_sys(e, -errno, "cannot detach from thread %d", tid);
 	return 0;
 }
 
 /* A thread stopped inside a restartable sequence has been preempted, so it belongs to the abort
- * handler.  The kernel would see to it on the way back to user space; but an injected call goes that way
- * first, with another rip, and makes the kernel forget the sequence (it clears rseq_cs).  So what the
- * kernel would do is done to the registers that we keep. */
+ * handler.  The kernel would see to it on the way back to user space; but an injected call goes
+ * that way first, with another rip, and makes the kernel forget the sequence (it clears rseq_cs).
+ * So what the kernel would do is done to the registers that we keep. */
 static void rseq_abort(pid_t tid, struct user_regs_struct *gp)
 {
 	struct {
@@ -215,7 +217,8 @@ int seize_set_regs(pid_t tid, const struct thread_regs *t, struct err *e)
 
 	if (t->xstate && ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &iov) < 0)
 		return err_sys(e, -errno,
-			       "cannot set the extended state of thread %d (%zu bytes: another processor?)",
+			       "cannot set the extended state of thread %d (%zu bytes: another "
+			       "processor?)",
 			       tid, t->xstate_len);
 	r = seize_set_mask(tid, t->sigmask, e);
 	if (r < 0)
@@ -260,6 +263,7 @@ int seize_step_syscall(pid_t tid, struct err *e)
 		/* All that can be blocked is; a stop signal takes its way. */
 		sig = st >> 16 == 0 ? WSTOPSIG(st) : 0;
 		if (sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGSYS)
-			return err_set(e, -EFAULT, "injected code in thread %d got signal %ld", tid, sig);
+			return err_set(e, -EFAULT, "injected code in thread %d got signal %ld", tid,
+				       sig);
 	}
 }

@@ -18,16 +18,17 @@ struct thread_regs {
 	void *xstate; /* NT_X86_XSTATE, malloc'd, owned */
 	size_t xstate_len;
 	uint64_t sigmask;
-	/* agent_finish only, where gp.rax is -516 (the kernel keeps the rest of the call in a restart
-	 * block, which cannot be set from outside): time left of the sleep, poll or futex; -1: no limit
-	 * of time, or an absolute one.  seize_get_regs sets -1. */
+	/* agent_finish only, where gp.rax is -516 (the kernel keeps the rest of the call in a
+	 * restart block, which cannot be set from outside): time left of the sleep, poll or futex;
+	 * -1: no limit of time, or an absolute one.  seize_get_regs sets -1. */
 	int64_t restart_left_ns;
 };
 
 void thread_regs_done(struct thread_regs *r);
 
-/* Seizes (options: PTRACE_O_SUSPEND_SECCOMP where the kernel lets us, exit kill never) and asks it to
- * stop; does not wait.  -ESRCH: gone.  -EPERM: traced by someone else (the sentence names the tracer). */
+/* Seizes (options: PTRACE_O_SUSPEND_SECCOMP where the kernel lets us, exit kill never) and asks it
+ * to stop; does not wait.  -ESRCH: gone.  -EPERM: traced by someone else (the sentence names the
+ * tracer). */
 int seize_start(pid_t tid, struct err *e);
 /* Waits for the stop.  *ret_group_stop (may be NULL) tells that the thread is in a job-control stop
  * (SIGSTOP and friends) of its own.  -ESRCH: it ended instead. */

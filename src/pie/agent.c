@@ -1,8 +1,9 @@
 /* agent - runs inside another process and executes the system calls it is sent.
  *
- * Freestanding and position independent, general registers only (so that the thread's extended state
- * is never touched).  It is sent programs over a SOCK_SEQPACKET channel and sends them back with the
- * results.  When the channel closes, its master is dead or done: it leaves (proto.h, enum). */
+ * Freestanding and position independent, general registers only (so that the thread's extended
+ * state is never touched).  It is sent programs over a SOCK_SEQPACKET channel and sends them back
+ * with the results.  When the channel closes, its master is dead or done: it leaves (proto.h,
+ * enum). */
 #include "pie/proto.h"
 
 #define NR_read 0
@@ -204,7 +205,8 @@ static long op_thread(struct agent_op *op, struct inbox *in, int32_t *ret_pidfd)
 	return 0;
 }
 
-/* What came sits at temporary numbers; a temporary that occupies a wanted number moves away first. */
+/* What came sits at temporary numbers; a temporary that occupies a wanted number moves away first.
+ */
 static long op_place(const struct agent_op *op, struct inbox *in)
 {
 	const struct agent_place *want = (const struct agent_place *)op->args[0];

@@ -1,4 +1,5 @@
-/* Groups that a container makes below its own (v2): nested, empty, with processes, with another owner. */
+/* Groups that a container makes below its own (v2): nested, empty, with processes, with another
+ * owner. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

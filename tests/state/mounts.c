@@ -1,5 +1,5 @@
-/* Mounts that a container makes for itself: tmpfs with content of every kind, binds, proc, read-only
- * remounts, one on another, and one that it unmounted. */
+/* Mounts that a container makes for itself: tmpfs with content of every kind, binds, proc,
+ * read-only remounts, one on another, and one that it unmounted. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -139,8 +139,8 @@ static void check(bool sys_there)
 
 	has("/run/dir/file", "content");
 	MUST(stat("/run/dir/file", &st));
-	CHECK(st.st_uid == 1000 && st.st_gid == 1001 && (st.st_mode & 07777) == 04755, "owner or mode: %u %u %o",
-	      st.st_uid, st.st_gid, st.st_mode);
+	CHECK(st.st_uid == 1000 && st.st_gid == 1001 && (st.st_mode & 07777) == 04755,
+	      "owner or mode: %u %u %o", st.st_uid, st.st_gid, st.st_mode);
 	MUST(stat("/run/hard", &other));
 	CHECK(st.st_ino == other.st_ino && st.st_nlink == 2, "hard link lost");
 	MUST(readlink("/run/soft", line, sizeof(line)) == 8 ? 0 : -1);
@@ -149,7 +149,8 @@ static void check(bool sys_there)
 	MUST(stat("/run/dir/sock", &st));
 	CHECK(S_ISSOCK(st.st_mode), "socket: %o", st.st_mode);
 	MUST(stat("/run/sparse", &st));
-	CHECK(st.st_size == 1 << 30 && st.st_blocks < 100, "sparse: %ld blocks", (long)st.st_blocks);
+	CHECK(st.st_size == 1 << 30 && st.st_blocks < 100, "sparse: %ld blocks",
+	      (long)st.st_blocks);
 	fd = MUST(open("/run/sparse", O_RDONLY | O_CLOEXEC));
 	CHECK(pread(fd, line, 4, 500 << 20) == 4 && memcmp(line, "deep", 4) == 0, "sparse content");
 	close(fd);
@@ -157,16 +158,19 @@ static void check(bool sys_there)
 	MUST(stat("/run/dir/old", &st));
 	CHECK(st.st_mtime == 2000000 && st.st_atime == 1000000, "times of a file");
 	MUST(stat("/run/dir", &st));
-	CHECK(st.st_mtime == 2000000 && st.st_uid == 33 && st.st_gid == 44, "a folder's time or owner");
+	CHECK(st.st_mtime == 2000000 && st.st_uid == 33 && st.st_gid == 44,
+	      "a folder's time or owner");
 	MUST(statvfs("/run", &fs));
 	CHECK(fs.f_blocks * fs.f_frsize == 64 << 20, "size of /run");
-	CHECK((fs.f_flag & (ST_NOSUID | ST_NODEV | ST_NOEXEC)) == (ST_NOSUID | ST_NODEV), "flags of /run");
+	CHECK((fs.f_flag & (ST_NOSUID | ST_NODEV | ST_NOEXEC)) == (ST_NOSUID | ST_NODEV),
+	      "flags of /run");
 	has("/run/lock/held", "1234");
 	MUST(statvfs("/run/lock", &fs));
 	CHECK(fs.f_flag & ST_NOEXEC, "flags of /run/lock");
 	has("/work/over/file", "content");
 	CHECK(access("/work/over/below", F_OK) < 0, "the bind is gone");
-	CHECK(open("/work/ro/x", O_CREAT | O_WRONLY, 0600) < 0 && errno == EROFS, "/work/ro is writable");
+	CHECK(open("/work/ro/x", O_CREAT | O_WRONLY, 0600) < 0 && errno == EROFS,
+	      "/work/ro is writable");
 	MUST(access("/mnt/proc/self/status", R_OK));
 	CHECK(line_of("/run", line, sizeof(line)) && strstr(line, "shared:"), "/run is not shared");
 	CHECK(line_of("/work/over", line, sizeof(line)), "the bind is no mount");

@@ -29,14 +29,20 @@ static char *output(const char *cmd)
 }
 
 static const char *const views[] = {
-	"ip -4 addr show dev lo",	"ip -6 addr show dev lo",     "ip -4 route show table all",
-	"ip -6 route show table all",	"ip neigh show nud permanent", "ip link show dev lo",
+	"ip -4 addr show dev lo",
+	"ip -6 addr show dev lo",
+	"ip -4 route show table all",
+	"ip -6 route show table all",
+	"ip neigh show nud permanent",
+	"ip link show dev lo",
 	"cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/lo/rp_filter",
 	"ip -4 addr show dev eth0 2>/dev/null | grep inet || true",
 	/* "nodad" stays with what the move has set: nobody else has these addresses. */
 	"ip -6 addr show dev eth0 2>/dev/null | grep inet | sed 's/ nodad//' || true",
-	"ip -o link show dev eth0 2>/dev/null | sed 's/^[0-9]*: eth0@if[0-9]*: //; s/netnsid.*//' || true",
-	"cat /proc/sys/net/ipv4/conf/eth0/arp_ignore /proc/sys/net/ipv6/conf/eth0/accept_ra 2>/dev/null || true",
+	"ip -o link show dev eth0 2>/dev/null | sed 's/^[0-9]*: eth0@if[0-9]*: //; s/netnsid.*//' "
+	"|| true",
+	"cat /proc/sys/net/ipv4/conf/eth0/arp_ignore /proc/sys/net/ipv6/conf/eth0/accept_ra "
+	"2>/dev/null || true",
 	"cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/ping_group_range",
 };
 
@@ -46,14 +52,16 @@ static void link_prepare(void)
 	run("ip addr add 10.88.0.1/16 brd + dev eth0");
 	run("ip -6 addr add fd00:88::1/64 dev eth0 nodad");
 	run("ip -6 route add fd00:87::/64 via fd00:88::2 dev eth0");
-	run("ip route add 10.87.0.0/16 nexthop via 10.88.0.2 dev eth0 weight 1 nexthop via 10.88.0.3 dev eth0 weight 3");
+	run("ip route add 10.87.0.0/16 nexthop via 10.88.0.2 dev eth0 weight 1 nexthop via "
+	    "10.88.0.3 dev eth0 weight 3");
 	run("ip route del default");
 	run("ip route add default via 10.77.0.1 dev eth0 metric 9 src 10.77.0.2");
 	run("ip neigh add 10.88.0.2 lladdr 02:00:00:00:00:99 nud permanent dev eth0");
 	run("ip link set eth0 mtu 1400 txqueuelen 77");
 	run("echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_ignore");
 	run("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra");
-	for (int i = 0; i < 100 && system("ip -6 addr show dev eth0 tentative | grep -q inet6") == 0; i++)
+	for (int i = 0;
+	     i < 100 && system("ip -6 addr show dev eth0 tentative | grep -q inet6") == 0; i++)
 		usleep(100000);
 }
 
@@ -63,7 +71,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "peer") == 0)
 		return 0;
-	if (access("/sbin/ip", X_OK) != 0 && access("/usr/sbin/ip", X_OK) != 0 && access("/bin/ip", X_OK) != 0)
+	if (access("/sbin/ip", X_OK) != 0 && access("/usr/sbin/ip", X_OK) != 0 &&
+	    access("/bin/ip", X_OK) != 0)
 		state_skip("there is no ip");
 	run("ip addr add 10.99.0.1/24 brd 10.99.0.255 dev lo label lo:x");
 	run("ip addr add 10.99.0.2/24 dev lo");
@@ -87,7 +96,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(views) / sizeof(*views); i++) {
 		char *after = output(views[i]);
 
-		CHECK(strcmp(before[i], after) == 0, "%s was\n%sand is\n%s", views[i], before[i], after);
+		CHECK(strcmp(before[i], after) == 0, "%s was\n%sand is\n%s", views[i], before[i],
+		      after);
 	}
 	state_pass();
 }

@@ -60,7 +60,8 @@ int main(int argc, char **argv)
 		MUST(mkdir("/mnt/u", 0755));
 		MUST(mkdir("/mnt/w", 0755));
 		MUST(mkdir("/mnt/m", 0755));
-		if (mount("o", "/mnt/m", "overlay", 0, "lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w") < 0)
+		if (mount("o", "/mnt/m", "overlay", 0,
+			  "lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w") < 0)
 			state_skip("no overlay here: %m");
 	} else {
 		state_fail("which kind?");

@@ -1,5 +1,5 @@
-/* A tmpfs of the container's own in use: a bound socket, a fifo, deleted and mapped files, a working folder,
- * an inotify watch, an advisory lock. */
+/* A tmpfs of the container's own in use: a bound socket, a fifo, deleted and mapped files, a
+ * working folder, an inotify watch, an advisory lock. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -50,7 +50,8 @@ int main(void)
 	state_wait();
 	CHECK(getcwd(cwd, sizeof(cwd)) && strcmp(cwd, "/run/s") == 0, "working folder %s", cwd);
 	MUST(stat("/run/s/listen", &st));
-	CHECK(S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0620 && st.st_uid == 33 && st.st_gid == 44,
+	CHECK(S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0620 && st.st_uid == 33 &&
+		      st.st_gid == 44,
 	      "the socket's node: %o %u %u", st.st_mode, st.st_uid, st.st_gid);
 	c = MUST(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
 	MUST(connect(c, (struct sockaddr *)&un, sizeof(un)));
@@ -63,9 +64,11 @@ int main(void)
 	CHECK(st.st_nlink == 0, "deleted file has links");
 	CHECK(strcmp(map + 4096, "shared") == 0, "mapping");
 	strcpy(map, "written later");
-	CHECK(pread(mapped, buf, 13, 0) == 13 && memcmp(buf, "written later", 13) == 0, "mapping and file differ");
+	CHECK(pread(mapped, buf, 13, 0) == 13 && memcmp(buf, "written later", 13) == 0,
+	      "mapping and file differ");
 	c = MUST(open("/run/mapped", O_RDONLY | O_CLOEXEC));
-	CHECK(pread(c, buf, 13, 0) == 13 && memcmp(buf, "written later", 13) == 0, "mapping and path differ");
+	CHECK(pread(c, buf, 13, 0) == 13 && memcmp(buf, "written later", 13) == 0,
+	      "mapping and path differ");
 	c = MUST(open("/run/lockfile", O_RDWR | O_CLOEXEC));
 	CHECK(flock(c, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK, "the lock is free");
 	c = MUST(open("new", O_RDWR | O_CREAT | O_CLOEXEC, 0600));

@@ -29,11 +29,11 @@
 #include "inject/seize.h"
 
 #define THREADS_MAX 48
-#define good(call)                                                            \
-	do {                                                                  \
-		int good_ = (call);                                           \
-		if (good_ < 0)                                                \
-			fail_msg("%s: %d, %s", #call, good_, err_text(&e));   \
+#define good(call)                                                                                 \
+	do {                                                                                       \
+		int good_ = (call);                                                                \
+		if (good_ < 0)                                                                     \
+			fail_msg("%s: %d, %s", #call, good_, err_text(&e));                        \
 	} while (0)
 
 static struct err e;
@@ -107,7 +107,8 @@ static void *victim_thread(void *arg)
 			registers_check(id * 1000 + 3, SYS_nanosleep, &ts, 0);
 			break;
 		case 1:
-			if (write(sh->pipe[1], &c, 1) != 1 || read(sh->pipe[0], &c, 1) != 1 || c != 'x')
+			if (write(sh->pipe[1], &c, 1) != 1 || read(sh->pipe[0], &c, 1) != 1 ||
+			    c != 'x')
 				broken(3);
 			break;
 		case 2:
@@ -532,7 +533,8 @@ static long status_number(pid_t pid, pid_t tid, const char *key)
 
 static pid_t init_start(void)
 {
-	pid_t pid = clone(init_main, thread_stack + sizeof(thread_stack), CLONE_NEWPID | SIGCHLD, NULL);
+	pid_t pid =
+		clone(init_main, thread_stack + sizeof(thread_stack), CLONE_NEWPID | SIGCHLD, NULL);
 
 	assert_true(pid > 0);
 	usleep(20000);
@@ -577,7 +579,8 @@ static void test_tree(void **state)
 		good(agent_thread(b, 200 + i, &t[i], &e));
 		good(AGENT_CALL(t[i], &r, &e, SYS_gettid));
 		assert_int_equal(r, 200 + i);
-		assert_int_equal(status_number(agent_host_pid(b), agent_host_tid(t[i]), "NSpid:"), 200 + i);
+		assert_int_equal(status_number(agent_host_pid(b), agent_host_tid(t[i]), "NSpid:"),
+				 200 + i);
 	}
 	all[0] = b;
 	for (int i = 0; i < 4; i++)
@@ -646,13 +649,15 @@ static void test_place(void **state)
 		close(fd);
 		close(places[i].fd);
 		if (i % 50 == 0) {
-			good(AGENT_CALL(init, &flags, &e, SYS_fcntl, (uint64_t)places[i].number, F_GETFD));
+			good(AGENT_CALL(init, &flags, &e, SYS_fcntl, (uint64_t)places[i].number,
+					F_GETFD));
 			assert_int_equal(flags, i % 3 == 0);
 		}
 	}
 	snprintf(path, sizeof(path), "fd");
 	assert_int_equal(lines_of(pid, path), N + 1);
-	assert_int_equal(agent_place_fds(init, &(struct fd_place){ 0, 1000, false }, 1, &e), -EINVAL);
+	assert_int_equal(agent_place_fds(init, &(struct fd_place){ 0, 1000, false }, 1, &e),
+			 -EINVAL);
 	agent_free(init);
 	waitpid(pid, &st, __WALL);
 }
@@ -673,8 +678,8 @@ static void test_program(void **state)
 	pair = aprog_out(p, 8);
 	out = aprog_out(p, 5);
 	APROG_CALL(p, 0, SYS_pipe2, pair, aarg_imm(O_CLOEXEC));
-	op = APROG_CALL(p, 0, SYS_openat, aarg_imm((uint64_t)AT_FDCWD), aprog_str(p, "/proc/self/comm"),
-			aarg_imm(O_RDONLY));
+	op = APROG_CALL(p, 0, SYS_openat, aarg_imm((uint64_t)AT_FDCWD),
+			aprog_str(p, "/proc/self/comm"), aarg_imm(O_RDONLY));
 	APROG_CALL(p, 0, SYS_read, aarg_result(op), out, aarg_imm(5));
 	APROG_CALL(p, AOP_MAY_FAIL, SYS_close, aarg_imm(12345));
 	bad = APROG_CALL(p, 0, SYS_chdir, aprog_str(p, "/no/such/folder"));
@@ -792,10 +797,12 @@ static void test_restart(void **state)
 	restart_try(SYS_clock_nanosleep, (uint64_t[6]){ CLOCK_MONOTONIC, 0, (uintptr_t)&sleep_ts },
 		    false);
 	restart_try(SYS_poll, (uint64_t[6]){ 0, 0, 30000 }, false);
-	restart_try(SYS_futex, (uint64_t[6]){ (uintptr_t)&sleep_futex, FUTEX_WAIT, 0, (uintptr_t)&sleep_ts },
+	restart_try(SYS_futex,
+		    (uint64_t[6]){ (uintptr_t)&sleep_futex, FUTEX_WAIT, 0, (uintptr_t)&sleep_ts },
 		    false);
 	/* The value has changed meanwhile: it ends at once. */
-	restart_try(SYS_futex, (uint64_t[6]){ (uintptr_t)&sleep_futex, FUTEX_WAIT, 5, (uintptr_t)&sleep_ts },
+	restart_try(SYS_futex,
+		    (uint64_t[6]){ (uintptr_t)&sleep_futex, FUTEX_WAIT, 5, (uintptr_t)&sleep_ts },
 		    true);
 }
 
@@ -803,17 +810,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, victim_clear)
 	const struct CMUnitTest tests[] = {
-		TEST(test_visit_single),
-		TEST(test_visit_threads),
-		TEST(test_sleep_restart),
-		TEST(test_stopped),
-		TEST(test_seccomp),
-		TEST(test_kill_single),
-		TEST(test_kill_threads),
-		TEST(test_tree),
-		TEST(test_place),
-		TEST(test_program),
-		TEST(test_restart),
+		TEST(test_visit_single), TEST(test_visit_threads), TEST(test_sleep_restart),
+		TEST(test_stopped),	 TEST(test_seccomp),	   TEST(test_kill_single),
+		TEST(test_kill_threads), TEST(test_tree),	   TEST(test_place),
+		TEST(test_program),	 TEST(test_restart),
 	};
 
 	if (geteuid() != 0) {

@@ -20,7 +20,8 @@
 
 static const char table[] =
 	"71 45 254:0 /root/src / rw,relatime shared:24 - ext4 /dev/vda rw,discard\n"
-	"80 71 0:51 / /dev rw,nosuid,relatime shared:25 master:7 - tmpfs none rw,size=492k,mode=755,uid=200000\n"
+	"80 71 0:51 / /dev rw,nosuid,relatime shared:25 master:7 - tmpfs none "
+	"rw,size=492k,mode=755,uid=200000\n"
 	"83 81 0:52 /sys /proc/sys ro,relatime - proc proc rw\n"
 	"81 71 0:52 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n"
 	"94 80 0:6 /full /dev/full rw,relatime - devtmpfs devtmpfs rw\n"
@@ -77,8 +78,11 @@ static void test_mountinfo(void **state)
 
 static void test_mountinfo_bad(void **state)
 {
-	static const char *const bad[] = { "x", "1 2 3 / / rw - t s o\n", "1 2 0:3 / / rw t s o\n",
-					   "1 2 0:3 / rel rw - t s o\n", "1 2 0:3 / / rw - t s o",
+	static const char *const bad[] = { "x",
+					   "1 2 3 / / rw - t s o\n",
+					   "1 2 0:3 / / rw t s o\n",
+					   "1 2 0:3 / rel rw - t s o\n",
+					   "1 2 0:3 / / rw - t s o",
 					   "99999999999 2 0:3 / / rw - t s o\n" };
 	struct mnts m;
 
@@ -92,7 +96,8 @@ static void test_mountinfo_bad(void **state)
 static void test_flags(void **state)
 {
 	assert_int_equal(mnt_flags("rw,nosuid,relatime"), MS_NOSUID | MS_RELATIME);
-	assert_int_equal(mnt_flags("ro,nodev,noexec"), MS_RDONLY | MS_NODEV | MS_NOEXEC | MS_STRICTATIME);
+	assert_int_equal(mnt_flags("ro,nodev,noexec"),
+			 MS_RDONLY | MS_NODEV | MS_NOEXEC | MS_STRICTATIME);
 	assert_int_equal(mnt_flags("ro-not,noatime"), MS_NOATIME);
 }
 
@@ -100,7 +105,8 @@ static void test_ids(void **state)
 {
 	struct id_map m;
 
-	assert_int_equal(id_map_parse("         0     100000      65536\n     70000  5 1\n", &m), 0);
+	assert_int_equal(id_map_parse("         0     100000      65536\n     70000  5 1\n", &m),
+			 0);
 	assert_int_equal(m.n, 2);
 	assert_int_equal(id_inside(&m, 100000), 0);
 	assert_int_equal(id_inside(&m, 165535), 65535);
@@ -152,7 +158,8 @@ static void test_rtnl(void **state)
 
 static void test_sysctls(void **state)
 {
-	static const char *const bad[] = { "ipv4/../../kernel/core_pattern=x", "ipv4/conf/../rp_filter=1", "nothing",
+	static const char *const bad[] = { "ipv4/../../kernel/core_pattern=x",
+					   "ipv4/conf/../rp_filter=1", "nothing",
 					   "ipv4/conf/lo/rp_filter/x=1", "core/bpf_jit_enable=0" };
 	int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct err e;
@@ -179,8 +186,9 @@ static void test_settings(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mountinfo), cmocka_unit_test(test_mountinfo_bad), cmocka_unit_test(test_flags),
-		cmocka_unit_test(test_ids),	  cmocka_unit_test(test_rtnl),		cmocka_unit_test(test_sysctls),
+		cmocka_unit_test(test_mountinfo), cmocka_unit_test(test_mountinfo_bad),
+		cmocka_unit_test(test_flags),	  cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_rtnl),	  cmocka_unit_test(test_sysctls),
 		cmocka_unit_test(test_settings),
 	};
 

@@ -10,7 +10,7 @@
 
 struct hierarchy {
 	char *controllers; /* "": v2 */
-	int fd;            /* the container's own folder in it */
+	int fd;		   /* the container's own folder in it */
 };
 struct hierarchies {
 	struct hierarchy list[HIERARCHIES_MAX];
@@ -18,8 +18,8 @@ struct hierarchies {
 };
 
 /* Opens the container's own folder of every hierarchy, as told by its init: the root of the init's
- * cgroup namespace.  v2_fd: the v2 folder, which the caller knows.  Hierarchies that are not mounted
- * where we stand are left out. */
+ * cgroup namespace.  v2_fd: the v2 folder, which the caller knows.  Hierarchies that are not
+ * mounted where we stand are left out. */
 int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err *e);
 void hierarchies_close(struct hierarchies *h);
 

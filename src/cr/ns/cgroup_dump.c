@@ -1,9 +1,9 @@
 /* cgroup - the groups that a container has made below its own, who is in them, and their settings.
  *
- * Read: the folders below the container's own in each hierarchy, cgroup.procs, the settings of the list
- * in hierarchy.c.  Put back: cgroup_restore.c.  The limits of the container's own group come from the
- * target's configuration.  Refused by name: threaded groups.  Not covered: device rules of v1, threads in
- * a v1 group other than their process', BPF programs attached to groups. */
+ * Read: the folders below the container's own in each hierarchy, cgroup.procs, the settings of the
+ * list in hierarchy.c.  Put back: cgroup_restore.c.  The limits of the container's own group come
+ * from the target's configuration.  Refused by name: threaded groups.  Not covered: device rules of
+ * v1, threads in a v1 group other than their process', BPF programs attached to groups. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,7 +41,8 @@ static int settings_read(struct walk *w, int dir, GwCgroup *m)
 		auto_free char *value = NULL;
 		GwCgroupSetting *s;
 
-		/* The own group's limits are configuration; which controllers its children have is not. */
+		/* The own group's limits are configuration; which controllers its children have is
+		 * not. */
 		if (!*w->path && strcmp(cgroup_settings[i], "cgroup.subtree_control") != 0)
 			continue;
 		if (fd_read_file_at(dir, cgroup_settings[i], VALUE_MAX, &value, NULL) < 0)
@@ -78,7 +79,8 @@ static int procs_read(struct walk *w, int dir, GwCgroup *m)
 	int r = fd_read_file_at(dir, "cgroup.procs", PROCS_MAX, &text, NULL);
 
 	if (r < 0)
-		return r == -EOPNOTSUPP ? 0 : err_sys(w->e, r, "processes of the cgroup /%s", w->path);
+		return r == -EOPNOTSUPP ? 0
+					: err_sys(w->e, r, "processes of the cgroup /%s", w->path);
 	for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
 		const struct task *t = task_by_pid(w->d, (pid_t)strtol(p, NULL, 10));
 
@@ -103,7 +105,8 @@ static int group_check(struct walk *w, int dir)
 		return 0;
 	r = buf_addf(&where, "cgroup /%s", w->path);
 	if (r >= 0)
-		r = refusals_add(&w->d->refusals, 0, where.data, "a threaded cgroup", "it cannot be carried yet");
+		r = refusals_add(&w->d->refusals, 0, where.data, "a threaded cgroup",
+				 "it cannot be carried yet");
 	return r < 0 ? err_sys(w->e, r, "checking cgroups") : 0;
 }
 
@@ -161,8 +164,8 @@ static int group(struct walk *w, int dir, unsigned depth)
 
 		if (de->d_name[0] == '.' || de->d_type != DT_DIR)
 			continue;
-		if (snprintf(w->path + len, sizeof(w->path) - len, "%s%s", len ? "/" : "", de->d_name) >=
-		    (int)(sizeof(w->path) - len)) {
+		if (snprintf(w->path + len, sizeof(w->path) - len, "%s%s", len ? "/" : "",
+			     de->d_name) >= (int)(sizeof(w->path) - len)) {
 			r = err_set(w->e, -ENAMETOOLONG, "a cgroup's path is too long");
 		} else {
 			sub = openat(dir, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -189,7 +192,11 @@ static int all_walk(struct dump *d, bool check, struct err *e)
 	if (r >= 0)
 		r = hierarchies_open(d->root_pid, d->cgroup_fd, h, e);
 	for (size_t i = 0; i < h->n && r >= 0; i++) {
-		*w = (struct walk){ .d = d, .ids = ids, .controllers = h->list[i].controllers, .check = check, .e = e };
+		*w = (struct walk){ .d = d,
+				    .ids = ids,
+				    .controllers = h->list[i].controllers,
+				    .check = check,
+				    .e = e };
 		r = group(w, h->list[i].fd, 0);
 	}
 	hierarchies_close(h);

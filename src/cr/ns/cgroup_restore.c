@@ -1,9 +1,10 @@
 /* cgroup_restore - making the container's groups below its own at the target, and putting its
  * processes into them.
  *
- * The own folders are opened while the engine still sees the host's mounts.  Groups are made in `build`; who is in
- * them, the controllers of their children and the settings come at the end, since v2 gives a group with
- * processes in it no controllers for its children, and a process in v1's cpuset needs its cpus first. */
+ * The own folders are opened while the engine still sees the host's mounts.  Groups are made in
+ * `build`; who is in them, the controllers of their children and the settings come at the end,
+ * since v2 gives a group with processes in it no controllers for its children, and a process in
+ * v1's cpuset needs its cpus first. */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -105,7 +106,8 @@ static int setting_write(int dir, const char *name, const char *value)
 
 static int group_open(const GwCgroup *m, int own)
 {
-	return *m->path ? fd_open_beneath(own, m->path, O_RDONLY | O_DIRECTORY, 0) : fcntl(own, F_DUPFD_CLOEXEC, 0);
+	return *m->path ? fd_open_beneath(own, m->path, O_RDONLY | O_DIRECTORY, 0)
+			: fcntl(own, F_DUPFD_CLOEXEC, 0);
 }
 
 /* A cpuset without cpus takes no process: its parent's where the source's do not exist here. */
@@ -119,7 +121,8 @@ static void cpuset_inherit(int own, const GwCgroup *m, int dir, const char *name
 		return;
 	if (slash)
 		*slash = 0;
-	up = slash ? fd_open_beneath(own, parent, O_RDONLY | O_DIRECTORY, 0) : fcntl(own, F_DUPFD_CLOEXEC, 0);
+	up = slash ? fd_open_beneath(own, parent, O_RDONLY | O_DIRECTORY, 0)
+		   : fcntl(own, F_DUPFD_CLOEXEC, 0);
 	if (up >= 0 && fd_read_file_at(up, name, 4096, &value, NULL) >= 0)
 		fd_write_file_at(dir, name, value);
 }
@@ -138,7 +141,8 @@ static int group_make(struct restore *r, const GwCgroup *m, int own, struct err 
 		bool early;
 
 		cgroup_setting_known(s->name, &early);
-		if (early && *m->path && *m->controllers && setting_write(dir, s->name, s->value) < 0)
+		if (early && *m->path && *m->controllers &&
+		    setting_write(dir, s->name, s->value) < 0)
 			cpuset_inherit(own, m, dir, s->name);
 	}
 	return 0;
@@ -147,7 +151,8 @@ static int group_make(struct restore *r, const GwCgroup *m, int own, struct err 
 /* Made with the container's root as owner; who else may manage the group shows in its files. */
 static int group_own(const GwCgroup *m, int dir, const struct ids *ids)
 {
-	static const char *const files[] = { "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks" };
+	static const char *const files[] = { "cgroup.procs", "cgroup.threads",
+					     "cgroup.subtree_control", "tasks" };
 	uid_t uid = id_outside(&ids->uid, m->uid), procs = id_outside(&ids->uid, m->procs_uid);
 	gid_t gid = id_outside(&ids->gid, m->gid);
 
@@ -220,10 +225,11 @@ static int group_set(struct restore *r, const GwCgroup *m, int own, struct err *
 		cgroup_setting_known(s->name, &early);
 		if ((early && *m->controllers) || (!*m->path && !control))
 			continue;
-		x = control ? controllers_enable(dir, s->value) : setting_write(dir, s->name, s->value);
+		x = control ? controllers_enable(dir, s->value)
+			    : setting_write(dir, s->name, s->value);
 		if (x < 0 && x != -ENOENT)
-			log_warn("cgroup %s:/%s: %s stays as it is: %s", m->controllers, m->path, s->name,
-				 strerror(-x));
+			log_warn("cgroup %s:/%s: %s stays as it is: %s", m->controllers, m->path,
+				 s->name, strerror(-x));
 	}
 	return 0;
 }

@@ -16,13 +16,13 @@
 
 const char *const cgroup_settings[] = {
 	/* v2 */
-	"pids.max", "memory.max", "memory.high", "memory.low", "memory.min", "memory.swap.max", "cpu.max",
-	"cpu.weight", "cpuset.cpus", "cpuset.mems", "io.weight", "cgroup.subtree_control", "cgroup.max.depth",
-	"cgroup.max.descendants",
+	"pids.max", "memory.max", "memory.high", "memory.low", "memory.min", "memory.swap.max",
+	"cpu.max", "cpu.weight", "cpuset.cpus", "cpuset.mems", "io.weight",
+	"cgroup.subtree_control", "cgroup.max.depth", "cgroup.max.descendants",
 	/* v1 */
 	"cpu.shares", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.limit_in_bytes",
-	"memory.soft_limit_in_bytes", "memory.swappiness", "memory.use_hierarchy", "cgroup.clone_children",
-	"notify_on_release", "cpuset.cpu_exclusive", "blkio.weight", NULL
+	"memory.soft_limit_in_bytes", "memory.swappiness", "memory.use_hierarchy",
+	"cgroup.clone_children", "notify_on_release", "cpuset.cpu_exclusive", "blkio.weight", NULL
 };
 
 bool cgroup_setting_known(const char *name, bool *ret_early)
@@ -99,7 +99,8 @@ static int folder_open(const struct mnts *all, const char *controllers, const ch
 		size_t n = strlen(m->root) > 1 ? strlen(m->root) : 0;
 		auto_buf full = BUF_INIT;
 
-		if (!mount_is(m, controllers) || strstr(path, "/..") || strncmp(m->root, path, n) != 0)
+		if (!mount_is(m, controllers) || strstr(path, "/..") ||
+		    strncmp(m->root, path, n) != 0)
 			continue;
 		if (n && path[n] != '/' && path[n])
 			continue;
@@ -110,8 +111,8 @@ static int folder_open(const struct mnts *all, const char *controllers, const ch
 	return -1;
 }
 
-/* outside: as we see the init's group; inside: as it sees it.  The root of its namespace is the first
- * without the second. */
+/* outside: as we see the init's group; inside: as it sees it.  The root of its namespace is the
+ * first without the second. */
 static bool namespace_root(char *outside, const char *inside)
 {
 	size_t n = strlen(outside), k = strcmp(inside, "/") ? strlen(inside) : 0;
@@ -122,8 +123,8 @@ static bool namespace_root(char *outside, const char *inside)
 	return outside[0] == '/' && outside[1];
 }
 
-static int one_add(struct hierarchies *h, const struct mnts *all, const char *controllers, const char *outside,
-		   const char *inside, int v2_fd)
+static int one_add(struct hierarchies *h, const struct mnts *all, const char *controllers,
+		   const char *outside, const char *inside, int v2_fd)
 {
 	auto_free char *out = path_in(outside, controllers), *in = path_in(inside, controllers);
 	int fd;
@@ -132,7 +133,9 @@ static int one_add(struct hierarchies *h, const struct mnts *all, const char *co
 		return 0;
 	if (!*controllers)
 		fd = fcntl(v2_fd, F_DUPFD_CLOEXEC, 0);
-	else if (!namespace_root(out, in)) /* at the hierarchy's root, or without a namespace: not its own */
+	else if (!namespace_root(
+			 out,
+			 in)) /* at the hierarchy's root, or without a namespace: not its own */
 		return 0;
 	else
 		fd = folder_open(all, controllers, out);
@@ -159,7 +162,8 @@ int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err 
 	r = ns_visit(init, CLONE_NEWCGROUP, proc_cgroup_visit, &init, 65536, &inside, e);
 	if (r >= 0)
 		r = mnts_read(proc_fd, getpid(), &all, e);
-	for (const char *line = outside; r >= 0 && *line; line += strcspn(line, "\n"), line += *line == '\n') {
+	for (const char *line = outside; r >= 0 && *line;
+	     line += strcspn(line, "\n"), line += *line == '\n') {
 		const char *c = strchr(line, ':'), *end = c ? strchr(c + 1, ':') : NULL;
 		auto_free char *controllers = end ? strndup(c + 1, (size_t)(end - c - 1)) : NULL;
 

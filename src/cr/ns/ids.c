@@ -33,7 +33,8 @@ int id_map_parse(const char *text, struct id_map *ret)
 		if (n == IDS_EXTENTS_MAX || *p != '\n')
 			return -EPROTO;
 		p++;
-		ret->ext[n++] = (struct id_extent){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
+		ret->ext[n++] =
+			(struct id_extent){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
 	}
 	ret->n = n;
 	return 0;

@@ -30,8 +30,8 @@ int id_map_parse(const char *text, struct id_map *ret); /* /proc/PID/uid_map */
 uint32_t id_inside(const struct id_map *m, uint32_t outside);
 uint32_t id_outside(const struct id_map *m, uint32_t inside);
 
-/* File systems that a user namespace has mounted (its tmpfs) know only ids that are mapped there: whoever makes
- * a file must have such an fsuid, else EOVERFLOW.  Between the two the engine makes files as the
- * container's root, with all its capabilities. */
+/* File systems that a user namespace has mounted (its tmpfs) know only ids that are mapped there:
+ * whoever makes a file must have such an fsuid, else EOVERFLOW.  Between the two the engine makes
+ * files as the container's root, with all its capabilities. */
 int ids_fs_enter(const struct ids *ids, struct err *e);
 void ids_fs_leave(void);

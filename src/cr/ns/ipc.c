@@ -1,8 +1,8 @@
 /* ipc - System V objects and POSIX message queues.
  *
- * Not carried yet: the container may have the namespace, but nothing in it.  Refused by name here: each
- * shared memory segment, semaphore set and message queue.  The namespace's sysctls (kernel.shm*,
- * msg*, sem) are the target's. */
+ * Not carried yet: the container may have the namespace, but nothing in it.  Refused by name here:
+ * each shared memory segment, semaphore set and message queue.  The namespace's sysctls
+ * (kernel.shm*, msg*, sem) are the target's. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>

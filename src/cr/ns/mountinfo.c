@@ -42,8 +42,10 @@ static char *word(const char **p)
 	if (!w)
 		return NULL;
 	for (size_t i = 0; i < len; i++) {
-		if (s[i] == '\\' && i + 3 < len && octal(s[i + 1]) && octal(s[i + 2]) && octal(s[i + 3])) {
-			w[n++] = (char)((s[i + 1] - '0') * 64 + (s[i + 2] - '0') * 8 + (s[i + 3] - '0'));
+		if (s[i] == '\\' && i + 3 < len && octal(s[i + 1]) && octal(s[i + 2]) &&
+		    octal(s[i + 3])) {
+			w[n++] = (char)((s[i + 1] - '0') * 64 + (s[i + 2] - '0') * 8 +
+					(s[i + 3] - '0'));
 			i += 3;
 		} else {
 			w[n++] = s[i];
@@ -88,8 +90,8 @@ static int line_parse(const char **p, struct mnt *m)
 {
 	unsigned id, parent;
 
-	if (number(p, ' ', &id) < 0 || number(p, ' ', &parent) < 0 || number(p, ':', &m->major) < 0 ||
-	    number(p, ' ', &m->minor) < 0)
+	if (number(p, ' ', &id) < 0 || number(p, ' ', &parent) < 0 ||
+	    number(p, ':', &m->major) < 0 || number(p, ' ', &m->minor) < 0)
 		return -EPROTO;
 	m->id = (int)id;
 	m->parent = (int)parent;
@@ -190,8 +192,8 @@ static bool path_below(const char *a, const char *b, const char **ret_rest)
 	return true;
 }
 
-/* A bind is a mount of a part of a file system of which the container has another mount, made before,
- * through which the part can be reached. */
+/* A bind is a mount of a part of a file system of which the container has another mount, made
+ * before, through which the part can be reached. */
 char *mnt_bind_source(const struct mnts *all, const struct mnt *m)
 {
 	const char *rest;
@@ -205,8 +207,8 @@ char *mnt_bind_source(const struct mnts *all, const struct mnt *m)
 		/* Two mounts of the same root: the later one is the bind. */
 		if (!*rest && (o->id > m->id || strcmp(o->path, m->path) == 0))
 			continue;
-		if (asprintf(&path, "%s%s%s", o->path[1] ? o->path : "", *rest || !o->path[1] ? "/" : "",
-			     rest) < 0)
+		if (asprintf(&path, "%s%s%s", o->path[1] ? o->path : "",
+			     *rest || !o->path[1] ? "/" : "", rest) < 0)
 			return NULL;
 		return path;
 	}
@@ -215,9 +217,11 @@ char *mnt_bind_source(const struct mnts *all, const struct mnt *m)
 
 enum mnt_way mnt_way(const struct mnts *all, const struct mnt *m)
 {
-	static const char *const made[] = { "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "cgroup", NULL };
-	static const char *const optional[] = { "securityfs", "debugfs", "tracefs", "pstore", "fusectl", "configfs",
-						"bpf", "efivarfs", "binfmt_misc", "selinuxfs", "hugetlbfs", NULL };
+	static const char *const made[] = { "tmpfs",  "proc",	 "sysfs",  "devpts",
+					    "mqueue", "cgroup2", "cgroup", NULL };
+	static const char *const optional[] = { "securityfs",  "debugfs",   "tracefs",	 "pstore",
+						"fusectl",     "configfs",  "bpf",	 "efivarfs",
+						"binfmt_misc", "selinuxfs", "hugetlbfs", NULL };
 	auto_free char *source = NULL;
 
 	if (m == mnts_top(all))
@@ -228,10 +232,13 @@ enum mnt_way mnt_way(const struct mnts *all, const struct mnt *m)
 	if (one_of(m->fstype, optional))
 		return MNT_OPTIONAL;
 	/* The root of a cgroup mount is told as from our own cgroup namespace. */
-	if (one_of(m->fstype, made) && (strcmp(m->root, "/") == 0 || str_starts(m->fstype, "cgroup")))
+	if (one_of(m->fstype, made) &&
+	    (strcmp(m->root, "/") == 0 || str_starts(m->fstype, "cgroup")))
 		return MNT_MAKE;
-	if (str_starts(m->fstype, "fuse.") || strcmp(m->fstype, "fuse") == 0 || str_starts(m->fstype, "nfs") ||
-	    one_of(m->fstype, (const char *const[]){ "autofs", "overlay", "ramfs", "9p", "cifs", "ceph", "nsfs", NULL }))
+	if (str_starts(m->fstype, "fuse.") || strcmp(m->fstype, "fuse") == 0 ||
+	    str_starts(m->fstype, "nfs") ||
+	    one_of(m->fstype, (const char *const[]){ "autofs", "overlay", "ramfs", "9p", "cifs",
+						     "ceph", "nsfs", NULL }))
 		return MNT_REFUSE;
 	return MNT_ADOPT;
 }
@@ -241,8 +248,9 @@ unsigned long mnt_flags(const char *opts)
 	static const struct {
 		const char *name;
 		unsigned long flag;
-	} table[] = { { "ro", MS_RDONLY },	   { "nosuid", MS_NOSUID },	    { "nodev", MS_NODEV },
-		      { "noexec", MS_NOEXEC },	   { "noatime", MS_NOATIME },	    { "nodiratime", MS_NODIRATIME },
+	} table[] = { { "ro", MS_RDONLY },	   { "nosuid", MS_NOSUID },
+		      { "nodev", MS_NODEV },	   { "noexec", MS_NOEXEC },
+		      { "noatime", MS_NOATIME },   { "nodiratime", MS_NODIRATIME },
 		      { "relatime", MS_RELATIME }, { "nosymfollow", MS_NOSYMFOLLOW } };
 	unsigned long flags = 0;
 

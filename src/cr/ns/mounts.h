@@ -11,9 +11,9 @@
 struct mnt {
 	int id, parent;
 	unsigned major, minor;
-	char *root;   /* of the mount, in its file system */
-	char *path;   /* mount point, as the container's init sees it */
-	char *opts;   /* of the mount: "rw,nosuid" */
+	char *root; /* of the mount, in its file system */
+	char *path; /* mount point, as the container's init sees it */
+	char *opts; /* of the mount: "rw,nosuid" */
 	char *fstype, *source, *sopts;
 	int shared, master; /* peer groups, 0: none */
 	/* restore */
@@ -57,5 +57,6 @@ unsigned long mnt_flags(const char *opts);
 
 /* Writes REC_GW_TREE_ENTRY records with this id.  dir: the root of the mount. */
 int tree_dump(struct dump *d, uint32_t id, int dir, const struct ids *ids, struct err *e);
-/* Makes the content of the mount whose root is dir that of the records: what is not in them goes. */
+/* Makes the content of the mount whose root is dir that of the records: what is not in them goes.
+ */
 int tree_restore(struct restore *r, uint32_t id, int dir, const struct ids *ids, struct err *e);

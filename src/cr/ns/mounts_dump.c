@@ -1,9 +1,10 @@
 /* mounts - the mounts of the container, and the content of every tmpfs.
  *
- * Read: /proc/PID/mountinfo of the init (all tasks share its namespace: same.c); the content of each
- * tmpfs by tree_dump.  Put back: mounts_restore.c.  Refused by name: fuse, nfs, autofs, overlay below
- * the root, and what else can be neither adopted nor made.  Not covered: content of a tmpfs that another mount
- * hides completely (its files cannot be reached), peer groups beyond "shared or not". */
+ * Read: /proc/PID/mountinfo of the init (all tasks share its namespace: same.c); the content of
+ * each tmpfs by tree_dump.  Put back: mounts_restore.c.  Refused by name: fuse, nfs, autofs,
+ * overlay below the root, and what else can be neither adopted nor made.  Not covered: content of a
+ * tmpfs that another mount hides completely (its files cannot be reached), peer groups beyond
+ * "shared or not". */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +38,9 @@ static int check(struct dump *d, struct err *e)
 			continue;
 		r = buf_addf(&where, "mount %s", all.list[i].path);
 		if (r >= 0)
-			r = refusals_add(&d->refusals, 0, where.data, all.list[i].fstype,
-					 "mounts of this type cannot be carried yet; unmount it first");
+			r = refusals_add(
+				&d->refusals, 0, where.data, all.list[i].fstype,
+				"mounts of this type cannot be carried yet; unmount it first");
 		if (r < 0)
 			err_sys(e, r, "checking mounts");
 	}
@@ -46,8 +48,8 @@ static int check(struct dump *d, struct err *e)
 	return r;
 }
 
-/* The options of the file system, with ids as the container counts; without those of a tmpfs that its
- * root folder shows. */
+/* The options of the file system, with ids as the container counts; without those of a tmpfs that
+ * its root folder shows. */
 static int options_make(const struct mnt *m, const struct ids *ids, struct buf *b)
 {
 	bool tmpfs = mnt_is_tmpfs(m);
@@ -56,15 +58,16 @@ static int options_make(const struct mnt *m, const struct ids *ids, struct buf *
 	for (const char *p = m->sopts; *p && r >= 0;) {
 		size_t len = strcspn(p, ",");
 		bool skip = (len == 2 && (!strncmp(p, "rw", 2) || !strncmp(p, "ro", 2))) ||
-			    (tmpfs && (str_starts(p, "uid=") || str_starts(p, "gid=") || str_starts(p, "mode=") ||
-				       str_starts(p, "inode"))) ||
+			    (tmpfs && (str_starts(p, "uid=") || str_starts(p, "gid=") ||
+				       str_starts(p, "mode=") || str_starts(p, "inode"))) ||
 			    str_starts(p, "seclabel");
 
 		if (!skip && b->len)
 			r = buf_adds(b, ",");
 		if (!skip && r >= 0 && (str_starts(p, "gid=") || str_starts(p, "uid=")))
 			r = buf_addf(b, "%.4s%u", p,
-				     id_inside(p[0] == 'g' ? &ids->gid : &ids->uid, (uint32_t)strtoul(p + 4, NULL, 10)));
+				     id_inside(p[0] == 'g' ? &ids->gid : &ids->uid,
+					       (uint32_t)strtoul(p + 4, NULL, 10)));
 		else if (!skip && r >= 0)
 			r = buf_add(b, p, len);
 		p += len + (p[len] == ',');
@@ -72,8 +75,8 @@ static int options_make(const struct mnt *m, const struct ids *ids, struct buf *
 	return r;
 }
 
-static int mount_put(struct dump *d, const struct mnts *all, const struct mnt *m, const struct ids *ids,
-		     struct err *e)
+static int mount_put(struct dump *d, const struct mnts *all, const struct mnt *m,
+		     const struct ids *ids, struct err *e)
 {
 	auto_free char *source = mnt_bind_source(all, m);
 	auto_buf options = BUF_INIT;

@@ -1,10 +1,10 @@
 /* mounts_restore - the mounts of the source in the container that liblxc has made at the target.
  *
- * A mount of the target at the same place in the tree, with the same path and type, is adopted: it came from the
- * target's configuration.  What the container had made for itself is made anew: file systems by the init's
- * agent, so that they belong to the container's user namespace, binds by the engine.  What is mounted at the
- * target only is unmounted: the container had done so.  Then the content of every tmpfs is made that of the
- * source, before anything is mounted on it. */
+ * A mount of the target at the same place in the tree, with the same path and type, is adopted: it
+ * came from the target's configuration.  What the container had made for itself is made anew: file
+ * systems by the init's agent, so that they belong to the container's user namespace, binds by the
+ * engine.  What is mounted at the target only is unmounted: the container had done so.  Then the
+ * content of every tmpfs is made that of the source, before anything is mounted on it. */
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -73,7 +73,8 @@ static bool same_kind(const MntEntry *m, const struct mnt *have)
 	if (strcmp(m->mountpoint, "/") == 0 || strcmp(m->fsname, have->fstype) == 0)
 		return true;
 	/* Device nodes come from the hosts' /dev, of whatever type these are. */
-	return strncmp(m->mountpoint, "/dev/", 5) == 0 && strcmp(m->root, "/") != 0 && strcmp(have->root, "/") != 0;
+	return strncmp(m->mountpoint, "/dev/", 5) == 0 && strcmp(m->root, "/") != 0 &&
+	       strcmp(have->root, "/") != 0;
 }
 
 static struct mnt *twin_find(struct build *b, const struct want *w)
@@ -126,7 +127,8 @@ static void extra_unmount(struct build *b)
 
 		if (h->taken || is_guest_dir(h->path) || !mnts_by_id(&b->have, h->parent))
 			continue;
-		if (umount2(h->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
+		if (umount2(h->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL &&
+		    errno != ENOENT)
 			log_warn("the mount %s of the target stays: %s", h->path, strerror(errno));
 	}
 }
@@ -154,9 +156,11 @@ static int agent_mount(struct build *b, const MntEntry *m, unsigned long flags)
 /* The place for a mount lies on the disk, or in a tmpfs whose content has been made. */
 static int want_make(struct build *b, struct want *w)
 {
-	static const char *const made[] = { "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "cgroup" };
-	static const char *const optional[] = { "securityfs", "debugfs", "tracefs",  "pstore",	    "fusectl", "configfs",
-						"bpf",	      "efivarfs", "binfmt_misc", "selinuxfs", "hugetlbfs" };
+	static const char *const made[] = { "tmpfs",  "proc",	 "sysfs", "devpts",
+					    "mqueue", "cgroup2", "cgroup" };
+	static const char *const optional[] = { "securityfs",  "debugfs",   "tracefs",	"pstore",
+						"fusectl",     "configfs",  "bpf",	"efivarfs",
+						"binfmt_misc", "selinuxfs", "hugetlbfs" };
 	const MntEntry *m = w->m;
 	int r;
 
@@ -170,14 +174,17 @@ static int want_make(struct build *b, struct want *w)
 		    (strcmp(m->root, "/") != 0 && strncmp(m->fsname, "cgroup", 6) != 0))
 			continue;
 		r = agent_mount(b, m, m->flags & ~(unsigned long)MS_RDONLY);
-		return r < 0 ? err_context(b->e, r, "mounting %s at %s", m->fsname, m->mountpoint) : 1;
+		return r < 0 ? err_context(b->e, r, "mounting %s at %s", m->fsname, m->mountpoint)
+			     : 1;
 	}
 	for (size_t i = 0; i < array_len(optional); i++)
 		if (strcmp(m->fsname, optional[i]) == 0)
 			return 0;
 	return err_set(b->e, -ENODEV,
-		       "the container has %s mounted at %s (from %s), which its configuration at the target does "
-		       "not provide", m->fsname, m->mountpoint, m->source);
+		       "the container has %s mounted at %s (from %s), which its configuration at "
+		       "the target does "
+		       "not provide",
+		       m->fsname, m->mountpoint, m->source);
 }
 
 static int content_make(struct build *b, const struct want *w)
@@ -204,12 +211,16 @@ static void flags_set(struct build *b, const struct want *w)
 {
 	unsigned long want = w->m->flags & RIGHTS, have;
 
-	have = w->twin ? mnt_flags(w->twin->opts) & RIGHTS : w->m->ext_key ? ~0ul : want & ~(unsigned long)MS_RDONLY;
+	have = w->twin	       ? mnt_flags(w->twin->opts) & RIGHTS
+	       : w->m->ext_key ? ~0ul
+			       : want & ~(unsigned long)MS_RDONLY;
 	if (want == have)
 		return;
-	want = w->m->flags & (RIGHTS | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME | MS_NOSYMFOLLOW);
+	want = w->m->flags & (RIGHTS | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME |
+			      MS_NOSYMFOLLOW);
 	if (mount(NULL, w->m->mountpoint, NULL, MS_REMOUNT | MS_BIND | want, NULL) < 0)
-		log_warn("the mount %s keeps the target's options: %s", w->m->mountpoint, strerror(errno));
+		log_warn("the mount %s keeps the target's options: %s", w->m->mountpoint,
+			 strerror(errno));
 }
 
 static int want_build(struct build *b, struct want *w)

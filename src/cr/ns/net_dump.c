@@ -1,9 +1,10 @@
 /* net - links, addresses, routes, neighbours and sysctls of the network namespace.
  *
- * Read: rtnetlink dumps from a socket made in the namespace, /proc/sys/net.  Put back: net_restore.c, where
- * it differs from what the target's configuration has made.  Refused by name here: links other than lo
- * and veth, routing rules, nexthop objects, nftables and iptables rules.  Not covered: traffic control
- * (the target's), multicast memberships (cr/sock), connection tracking. */
+ * Read: rtnetlink dumps from a socket made in the namespace, /proc/sys/net.  Put back:
+ * net_restore.c, where it differs from what the target's configuration has made.  Refused by name
+ * here: links other than lo and veth, routing rules, nexthop objects, nftables and iptables rules.
+ * Not covered: traffic control (the target's), multicast memberships (cr/sock), connection
+ * tracking. */
 #include <fcntl.h>
 #include <linux/fib_rules.h>
 #include <linux/if_link.h>
@@ -47,7 +48,8 @@ static void link_kind(const struct nlmsghdr *m, char *ret, size_t size)
 		if (a->rta_len < sizeof(*a) || a->rta_len > len - at)
 			return;
 		if (a->rta_type == IFLA_INFO_KIND) {
-			snprintf(ret, size, "%.*s", (int)rtnl_attr_len(a), (const char *)RTA_DATA(a));
+			snprintf(ret, size, "%.*s", (int)rtnl_attr_len(a),
+				 (const char *)RTA_DATA(a));
 			return;
 		}
 		at += RTA_ALIGN(a->rta_len);
@@ -57,8 +59,8 @@ static void link_kind(const struct nlmsghdr *m, char *ret, size_t size)
 /* The kernel puts its own fallback tunnels into every namespace; unused, they are down. */
 static bool link_is_fallback(const char *name)
 {
-	static const char *const names[] = { "sit0",	"tunl0",    "gre0",	"gretap0", "erspan0", "ip_vti0",
-					     "ip6_vti0", "ip6tnl0", "ip6gre0", NULL };
+	static const char *const names[] = { "sit0",	"tunl0",    "gre0",    "gretap0", "erspan0",
+					     "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0", NULL };
 
 	for (size_t i = 0; names[i]; i++)
 		if (strcmp(name, names[i]) == 0)
@@ -87,8 +89,9 @@ static int links_check(struct dump *d, const struct buf *links, struct err *e)
 			continue;
 		r = buf_addf(&where, "link %s", name);
 		if (r >= 0)
-			r = refusals_add(&d->refusals, 0, where.data, *kind ? kind : "a network device",
-					 "only lo and the container's veth links can be carried yet");
+			r = refusals_add(
+				&d->refusals, 0, where.data, *kind ? kind : "a network device",
+				"only lo and the container's veth links can be carried yet");
 	}
 	return r < 0 ? err_sys(e, r, "checking links") : 0;
 }
@@ -113,10 +116,13 @@ static int rules_check(struct dump *d, int sock, struct err *e)
 			if (prio == 0 || prio == 32766 || prio == 32767)
 				continue;
 			snprintf(where, sizeof(where), "rule %u", prio);
-			r = refusals_add(&d->refusals, 0, where, "a routing rule", "routing rules cannot be carried yet");
+			r = refusals_add(&d->refusals, 0, where, "a routing rule",
+					 "routing rules cannot be carried yet");
 		}
 	}
-	return r < 0 && r != -EAFNOSUPPORT && r != -EOPNOTSUPP ? err_sys(e, r, "checking routing rules") : 0;
+	return r < 0 && r != -EAFNOSUPPORT && r != -EOPNOTSUPP
+		       ? err_sys(e, r, "checking routing rules")
+		       : 0;
 }
 
 static int filter_check(struct dump *d, struct err *e)
@@ -128,15 +134,17 @@ static int filter_check(struct dump *d, struct err *e)
 	int r = ns_socket(d->root_pid, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER, &sock, NULL);
 
 	if (r >= 0) {
-		r = rtnl_dump(sock, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, &hdr, sizeof(hdr), &tables);
+		r = rtnl_dump(sock, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, &hdr, sizeof(hdr),
+			      &tables);
 		if (r == -EOPNOTSUPP || r == -EINVAL || r == -ENOENT)
 			r = 0; /* no nf_tables in this kernel */
 	} else if (r == -EPROTONOSUPPORT) {
 		r = 0;
 	}
 	if (r >= 0 && tables.len)
-		r = refusals_add(&d->refusals, 0, "network", "nftables",
-				 "packet filter rules made inside the container cannot be carried yet");
+		r = refusals_add(
+			&d->refusals, 0, "network", "nftables",
+			"packet filter rules made inside the container cannot be carried yet");
 	for (size_t i = 0; i < array_len(legacy) && r >= 0; i++) {
 		auto_free char *text = NULL;
 		char path[64];
@@ -144,7 +152,8 @@ static int filter_check(struct dump *d, struct err *e)
 		snprintf(path, sizeof(path), "/proc/%d/net/%s", (int)d->root_pid, legacy[i]);
 		if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) >= 0 && *text)
 			r = refusals_add(&d->refusals, 0, "network", "iptables",
-					 "packet filter rules made inside the container cannot be carried yet");
+					 "packet filter rules made inside the container cannot be "
+					 "carried yet");
 	}
 	return r < 0 ? err_sys(e, r, "checking packet filters") : 0;
 }
@@ -153,23 +162,26 @@ bool net_route_is_set(const struct nlmsghdr *m)
 {
 	const struct rtmsg *t = rtnl_head(m, sizeof(*t));
 
-	if (!t || m->nlmsg_type != RTM_NEWROUTE || (t->rtm_family != AF_INET && t->rtm_family != AF_INET6))
+	if (!t || m->nlmsg_type != RTM_NEWROUTE ||
+	    (t->rtm_family != AF_INET && t->rtm_family != AF_INET6))
 		return false;
-	if (t->rtm_table == RT_TABLE_LOCAL || t->rtm_flags & RTM_F_CLONED || t->rtm_protocol == RTPROT_KERNEL ||
-	    t->rtm_protocol == RTPROT_REDIRECT)
+	if (t->rtm_table == RT_TABLE_LOCAL || t->rtm_flags & RTM_F_CLONED ||
+	    t->rtm_protocol == RTPROT_KERNEL || t->rtm_protocol == RTPROT_REDIRECT)
 		return false;
-	return t->rtm_type == RTN_UNICAST || t->rtm_type == RTN_BLACKHOLE || t->rtm_type == RTN_UNREACHABLE ||
-	       t->rtm_type == RTN_PROHIBIT || t->rtm_type == RTN_THROW;
+	return t->rtm_type == RTN_UNICAST || t->rtm_type == RTN_BLACKHOLE ||
+	       t->rtm_type == RTN_UNREACHABLE || t->rtm_type == RTN_PROHIBIT ||
+	       t->rtm_type == RTN_THROW;
 }
 
-/* Those that were learned go along, to be confirmed again: a question for an address that is asked while
- * the target's link is not in the bridge yet is lost, and not asked again for a second. */
+/* Those that were learned go along, to be confirmed again: a question for an address that is asked
+ * while the target's link is not in the bridge yet is lost, and not asked again for a second. */
 bool net_neigh_is_set(const struct nlmsghdr *m)
 {
 	const struct ndmsg *n = rtnl_head(m, sizeof(*n));
 
 	return n && m->nlmsg_type == RTM_NEWNEIGH &&
-	       (n->ndm_state & (NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE)) &&
+	       (n->ndm_state &
+		(NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE)) &&
 	       (n->ndm_state & NUD_PERMANENT || rtnl_attr(m, sizeof(*n), NDA_LLADDR)) &&
 	       (n->ndm_family == AF_INET || n->ndm_family == AF_INET6);
 }
@@ -219,8 +231,8 @@ static int blob_put(struct dump *d, uint32_t id, const struct buf *b, struct err
 	return sink_put(d->sink, REC_GW_NET, id, &m.base, e);
 }
 
-static int kind_put(struct dump *d, int sock, uint32_t id, uint16_t type, const void *hdr, size_t len,
-		    struct buf *keep, struct err *e)
+static int kind_put(struct dump *d, int sock, uint32_t id, uint16_t type, const void *hdr,
+		    size_t len, struct buf *keep, struct err *e)
 {
 	auto_buf mine = BUF_INIT;
 	struct buf *b = keep ? keep : &mine;
@@ -271,4 +283,6 @@ static int frozen(struct dump *d, struct err *e)
 	return r < 0 ? r : sysctls_put(d, &links, e);
 }
 
-const struct cr_part cr_part_net = { .name = "network", .check = check, .frozen = frozen, .build = net_build };
+const struct cr_part cr_part_net = {
+	.name = "network", .check = check, .frozen = frozen, .build = net_build
+};

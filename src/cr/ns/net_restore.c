@@ -27,7 +27,7 @@ struct net {
 	int sock;
 	struct {
 		int source, target;
-	} *index;
+	} * index;
 	size_t n, cap;
 	struct err *e;
 };
@@ -50,9 +50,11 @@ static int index_target(const struct net *n, int source)
 
 /* ---- links ---- */
 
-static int link_change(struct net *n, const struct nlmsghdr *m, const struct nlmsghdr *have, int index)
+static int link_change(struct net *n, const struct nlmsghdr *m, const struct nlmsghdr *have,
+		       int index)
 {
-	const struct ifinfomsg *was = rtnl_head(m, sizeof(*was)), *is = rtnl_head(have, sizeof(*is));
+	const struct ifinfomsg *was = rtnl_head(m, sizeof(*was)),
+			       *is = rtnl_head(have, sizeof(*is));
 	static const unsigned short same[] = { IFLA_MTU, IFLA_TXQLEN, IFLA_ADDRESS };
 	struct ifinfomsg hdr = { .ifi_family = AF_UNSPEC, .ifi_index = index };
 	auto_buf b = BUF_INIT;
@@ -105,8 +107,10 @@ static int link_match(struct net *n, const struct nlmsghdr *m, const struct buf 
 	}
 	if (!(was->ifi_flags & IFF_UP))
 		return 0; /* one of the kernel's own that this kernel does not make */
-	return err_set(n->e, -ENODEV, "the container has a link %s, which its configuration at the target does "
-				      "not provide", name);
+	return err_set(n->e, -ENODEV,
+		       "the container has a link %s, which its configuration at the target does "
+		       "not provide",
+		       name);
 }
 
 static int links_build(struct net *n)
@@ -139,7 +143,8 @@ static uint32_t addr_flags(const struct nlmsghdr *m)
 	return flags;
 }
 
-static bool attr_same(const struct nlmsghdr *x, const struct nlmsghdr *y, size_t head, unsigned short type)
+static bool attr_same(const struct nlmsghdr *x, const struct nlmsghdr *y, size_t head,
+		      unsigned short type)
 {
 	const struct rtattr *a = rtnl_attr(x, head, type), *b = rtnl_attr(y, head, type);
 
@@ -158,12 +163,15 @@ static bool addr_same(const struct nlmsghdr *x, int index, const struct nlmsghdr
 	       attr_same(x, y, sizeof(*a), IFA_LOCAL);
 }
 
-static int addr_send(struct net *n, const struct nlmsghdr *m, int index, uint16_t type, uint16_t how)
+static int addr_send(struct net *n, const struct nlmsghdr *m, int index, uint16_t type,
+		     uint16_t how)
 {
-	static const unsigned short pass[] = { IFA_ADDRESS,   IFA_LOCAL,       IFA_LABEL, IFA_BROADCAST,
-					       IFA_CACHEINFO, IFA_RT_PRIORITY, IFA_PROTO_ };
+	static const unsigned short pass[] = { IFA_ADDRESS,   IFA_LOCAL,     IFA_LABEL,
+					       IFA_BROADCAST, IFA_CACHEINFO, IFA_RT_PRIORITY,
+					       IFA_PROTO_ };
 	struct ifaddrmsg hdr = *(const struct ifaddrmsg *)rtnl_head(m, sizeof(hdr));
-	uint32_t flags = addr_flags(m) & (IFA_F_HOMEADDRESS | IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR);
+	uint32_t flags =
+		addr_flags(m) & (IFA_F_HOMEADDRESS | IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR);
 	auto_buf b = BUF_INIT;
 	int r;
 
@@ -194,7 +202,9 @@ static bool addr_is_set(const struct nlmsghdr *m)
 
 static int addr_want(struct net *n, const struct nlmsghdr *m, const struct buf *have)
 {
-	int index = index_target(n, (int)((const struct ifaddrmsg *)rtnl_head(m, sizeof(struct ifaddrmsg)))->ifa_index);
+	int index = index_target(
+		n,
+		(int)((const struct ifaddrmsg *)rtnl_head(m, sizeof(struct ifaddrmsg)))->ifa_index);
 	const struct nlmsghdr *h;
 	size_t pos = 0;
 	int r;
@@ -274,12 +284,14 @@ static int hops_translate(const struct net *n, char *data, size_t len)
 	return 0;
 }
 
-/* The request for a route, which is also its canonical form.  n: translates the links; NULL: it is the
- * target's own. */
-static int route_form(const struct net *n, const struct nlmsghdr *m, uint16_t type, uint16_t how, struct buf *b)
+/* The request for a route, which is also its canonical form.  n: translates the links; NULL: it is
+ * the target's own. */
+static int route_form(const struct net *n, const struct nlmsghdr *m, uint16_t type, uint16_t how,
+		      struct buf *b)
 {
-	static const unsigned short pass[] = { RTA_DST,	    RTA_SRC,  RTA_GATEWAY, RTA_VIA,	  RTA_PRIORITY, RTA_PREFSRC,
-					       RTA_METRICS, RTA_FLOW, RTA_TABLE,   RTA_MULTIPATH, RTA_PREF };
+	static const unsigned short pass[] = { RTA_DST,	     RTA_SRC,	    RTA_GATEWAY, RTA_VIA,
+					       RTA_PRIORITY, RTA_PREFSRC,   RTA_METRICS, RTA_FLOW,
+					       RTA_TABLE,    RTA_MULTIPATH, RTA_PREF };
 	struct rtmsg hdr = *(const struct rtmsg *)rtnl_head(m, sizeof(hdr));
 	uint32_t oif;
 	int r;
@@ -442,7 +454,8 @@ int net_build(struct restore *r, struct err *e)
 	if (n.sock < 0)
 		return err_sys(e, -errno, "rtnetlink");
 	if (sysctls)
-		x = net_sysctls_write(r->proc_fd, (const char *)sysctls->data.data, sysctls->data.len, e);
+		x = net_sysctls_write(r->proc_fd, (const char *)sysctls->data.data,
+				      sysctls->data.len, e);
 	if (x >= 0)
 		x = links_build(&n);
 	if (x >= 0)

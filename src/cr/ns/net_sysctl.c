@@ -1,6 +1,7 @@
 /* net_sysctl - the per-namespace settings below /proc/sys/net that a container may have changed.
  *
- * A list, not the whole tree: reading all of its files would take longer than the rest of the pause. */
+ * A list, not the whole tree: reading all of its files would take longer than the rest of the
+ * pause. */
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <stdio.h>
@@ -47,11 +48,13 @@ static const char *const settings[] = {
 };
 
 /* ipv4/conf/NAME/…, ipv6/conf/NAME/…: for all, default and each link. */
-static const char *const conf4[] = { "forwarding",   "rp_filter",    "accept_redirects", "send_redirects",
-				     "accept_source_route", "arp_ignore", "arp_announce", "arp_filter",
-				     "proxy_arp",    "log_martians" };
-static const char *const conf6[] = { "disable_ipv6", "forwarding", "accept_ra", "autoconf", "accept_redirects",
-				     "use_tempaddr", "accept_dad", "addr_gen_mode" };
+static const char *const conf4[] = { "forwarding",     "rp_filter",	      "accept_redirects",
+				     "send_redirects", "accept_source_route", "arp_ignore",
+				     "arp_announce",   "arp_filter",	      "proxy_arp",
+				     "log_martians" };
+static const char *const conf6[] = { "disable_ipv6", "forwarding",	 "accept_ra",
+				     "autoconf",     "accept_redirects", "use_tempaddr",
+				     "accept_dad",   "addr_gen_mode" };
 
 #define VALUE_MAX 4096
 
@@ -71,7 +74,8 @@ static int conf_read(int dir, const char *name, struct buf *ret)
 	char path[128];
 	int r = 0;
 
-	if (strchr(name, '/')) /* a link's name may have a dot or a slash's stand-in, never a slash */
+	if (strchr(name,
+		   '/')) /* a link's name may have a dot or a slash's stand-in, never a slash */
 		return 0;
 	for (size_t i = 0; i < array_len(conf4) && r >= 0; i++) {
 		snprintf(path, sizeof(path), "ipv4/conf/%s/%s", name, conf4[i]);
@@ -111,7 +115,8 @@ static bool known(const char *path)
 	for (size_t i = 0; i < array_len(settings); i++)
 		if (strcmp(path, settings[i]) == 0)
 			return true;
-	if (sscanf(path, "%4[ipv46]/conf/%16[^/]/%39[a-z0-9_]%c", family, name, key, &behind) != 3 ||
+	if (sscanf(path, "%4[ipv46]/conf/%16[^/]/%39[a-z0-9_]%c", family, name, key, &behind) !=
+		    3 ||
 	    strcmp(name, "..") == 0 || strcmp(name, ".") == 0)
 		return false;
 	for (size_t i = 0; i < array_len(conf4) && strcmp(family, "ipv4") == 0; i++)

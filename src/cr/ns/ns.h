@@ -1,7 +1,8 @@
 /* ns - what the parts of this folder share. */
 #pragma once
 
-/* Positions in part_data of a dump and of a restore; the end of the array, away from the others'. */
+/* Positions in part_data of a dump and of a restore; the end of the array, away from the others'.
+ */
 enum {
 	NS_DATA_UTS = 26,
 	NS_DATA_MOUNTS,

@@ -1,8 +1,9 @@
 /* pid - the PID namespace.
  *
  * State: the last pid given away (who forks next gets the one after it).  Read and put back through
- * kernel.ns_last_pid, which follows the task that opens it: a short-lived process of the namespace does both, on a
- * procfs of its own, since the container's may be read-only.  The pids themselves: cr/task. */
+ * kernel.ns_last_pid, which follows the task that opens it: a short-lived process of the namespace
+ * does both, on a procfs of its own, since the container's may be read-only.  The pids themselves:
+ * cr/task. */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -76,13 +77,15 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	if (!p)
 		return err_sys(e, -ENOMEM, "last pid");
 	out = aprog_out(p, 24);
-	fd = APROG_CALL(p, 0, SYS_openat, aarg_imm((uint64_t)AT_FDCWD), aprog_str(p, "/proc/sys/kernel/ns_last_pid"),
+	fd = APROG_CALL(p, 0, SYS_openat, aarg_imm((uint64_t)AT_FDCWD),
+			aprog_str(p, "/proc/sys/kernel/ns_last_pid"),
 			aarg_imm(O_RDONLY | O_CLOEXEC));
 	APROG_CALL(p, AOP_MAY_FAIL, SYS_read, aarg_result(fd), out, aarg_imm(23));
 	APROG_CALL(p, 0, SYS_close, aarg_result(fd));
 	r = agent_run(t->threads[0].agent, p, NULL);
 	free(d->part_data[NS_DATA_PID]);
-	d->part_data[NS_DATA_PID] = r >= 0 && aprog_result(p, 1) > 0 ? strdup(aprog_out_data(p, out)) : NULL;
+	d->part_data[NS_DATA_PID] =
+		r >= 0 && aprog_result(p, 1) > 0 ? strdup(aprog_out_data(p, out)) : NULL;
 	aprog_free(p);
 	return r == -EPIPE ? err_set(e, r, "the init is gone") : 0;
 }
@@ -134,5 +137,6 @@ static int finish(struct restore *r, struct err *e)
 	return ns_visit(r->init_pid, CLONE_NEWPID, last_write, &last, 64, &none, e);
 }
 
-const struct cr_part cr_part_pidns = { .name = "PID namespace", .inside = inside, .frozen = frozen,
-				       .done = done, .finish = finish };
+const struct cr_part cr_part_pidns = {
+	.name = "PID namespace", .inside = inside, .frozen = frozen, .done = done, .finish = finish
+};

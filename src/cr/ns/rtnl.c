@@ -11,7 +11,9 @@ static int request_send(int sock, struct nlmsghdr *m)
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 
 	m->nlmsg_seq++;
-	return sendto(sock, m, m->nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof(kernel)) < 0 ? -errno : 0;
+	return sendto(sock, m, m->nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof(kernel)) < 0
+		       ? -errno
+		       : 0;
 }
 
 /* 1: the end. */
@@ -32,7 +34,8 @@ static int answer_take(const char *data, size_t len, struct buf *ret)
 			return -EAGAIN;
 		if (ret->len + m->nlmsg_len > ANSWER_MAX)
 			return -EFBIG;
-		if (buf_add(ret, m, m->nlmsg_len) < 0 || buf_add(ret, "\0\0\0", NLMSG_ALIGN(m->nlmsg_len) - m->nlmsg_len) < 0)
+		if (buf_add(ret, m, m->nlmsg_len) < 0 ||
+		    buf_add(ret, "\0\0\0", NLMSG_ALIGN(m->nlmsg_len) - m->nlmsg_len) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -147,7 +150,9 @@ bool rtnl_attr_u32(const struct rtattr *a, uint32_t *ret)
 
 int rtnl_begin(struct buf *b, uint16_t type, uint16_t flags, const void *hdr, size_t len)
 {
-	struct nlmsghdr m = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(len), .nlmsg_type = type, .nlmsg_flags = flags };
+	struct nlmsghdr m = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(len),
+			      .nlmsg_type = type,
+			      .nlmsg_flags = flags };
 	int r;
 
 	b->len = 0;

@@ -13,7 +13,8 @@ int rtnl_dump(int sock, uint16_t type, const void *hdr, size_t len, struct buf *
 /* A request that is acknowledged; the message is complete but for sequence and ack flag. */
 int rtnl_talk(int sock, struct nlmsghdr *m);
 
-/* Walks messages in a buffer, also in one that is not trusted: NULL at the end or where one is cut. */
+/* Walks messages in a buffer, also in one that is not trusted: NULL at the end or where one is cut.
+ */
 const struct nlmsghdr *rtnl_next(const void *data, size_t len, size_t *pos);
 /* The family's own head, if the message has one of this size; and where attributes begin. */
 const void *rtnl_head(const struct nlmsghdr *m, size_t len);

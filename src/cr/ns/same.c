@@ -1,7 +1,8 @@
 /* same - one set of namespaces for the whole container.
  *
- * State: which namespaces each task is in.  Read: /proc/PID/ns.  Put back: the target's container has
- * its own set, the tree grows inside.  Not covered: nested namespaces of a task, refused here by name. */
+ * State: which namespaces each task is in.  Read: /proc/PID/ns.  Put back: the target's container
+ * has its own set, the tree grows inside.  Not covered: nested namespaces of a task, refused here
+ * by name. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,11 @@
 #include "cr/cr.h"
 #include "sys/procfs.h"
 
-static const char *const names[] = { "mnt", "net", "uts", "ipc", "pid", "pid_for_children",
-				     "user", "cgroup", "time", "time_for_children" };
+static const char *const names[] = { "mnt",  "net",
+				     "uts",  "ipc",
+				     "pid",  "pid_for_children",
+				     "user", "cgroup",
+				     "time", "time_for_children" };
 
 static int task_check(struct dump *d, struct task *t, char *const *init, struct err *e)
 {
@@ -32,7 +36,8 @@ static int task_check(struct dump *d, struct task *t, char *const *init, struct 
 		if (strcmp(link, init[i]) == 0)
 			continue;
 		r = refusals_add(&d->refusals, t->nspid, "namespace", names[i],
-				 "the process has its own %s namespace; nested namespaces are not supported yet",
+				 "the process has its own %s namespace; nested namespaces are not "
+				 "supported yet",
 				 names[i]);
 		if (r < 0)
 			return err_sys(e, r, "checking namespaces");

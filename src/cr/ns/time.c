@@ -1,8 +1,9 @@
 /* time - the clocks of the time namespace.
  *
- * State: the offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME.  Read: gw_header has the container's clocks at
- * the freeze.  Put back: by whoever starts the container at the target, since offsets can only be
- * written before anyone has entered the namespace; here it is checked that the clocks do not go back. */
+ * State: the offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME.  Read: gw_header has the container's
+ * clocks at the freeze.  Put back: by whoever starts the container at the target, since offsets can
+ * only be written before anyone has entered the namespace; here it is checked that the clocks do
+ * not go back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,8 @@ static int offset_of(int proc_fd, const char *pid, const char *clock, int64_t *r
 	return 0;
 }
 
-static int clock_check(struct restore *r, clockid_t id, const char *name, uint64_t was, struct err *e)
+static int clock_check(struct restore *r, clockid_t id, const char *name, uint64_t was,
+		       struct err *e)
 {
 	int64_t theirs = 0, ours = 0, now;
 	struct timespec ts;
@@ -42,12 +44,13 @@ static int clock_check(struct restore *r, clockid_t id, const char *name, uint64
 	snprintf(pid, sizeof(pid), "%d", (int)r->init_pid);
 	if (offset_of(r->proc_fd, pid, name, &theirs) < 0 ||
 	    offset_of(r->proc_fd, "self", name, &ours) < 0)
-		theirs = ours = 0; /* a kernel without time namespaces: all containers have the host's */
+		theirs = ours =
+			0; /* a kernel without time namespaces: all containers have the host's */
 	clock_gettime(id, &ts);
 	now = ts.tv_sec * NS + ts.tv_nsec - ours + theirs;
 	if ((uint64_t)now < was)
-		return err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s", name,
-			       (double)((int64_t)was - now) / 1e9);
+		return err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s",
+			       name, (double)((int64_t)was - now) / 1e9);
 	return 0;
 }
 

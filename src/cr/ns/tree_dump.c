@@ -1,9 +1,9 @@
 /* tree_dump - the content of a tmpfs as records.
  *
- * Read: everything below the mount's root by descriptors (the tree is frozen): folders, regular files with
- * their holes, symbolic links, fifos, sockets as nodes, devices, hard links, extended attributes,
- * owners, modes, times.  What other mounts cover is not seen: a mount point is recorded as an empty folder
- * or file.  Not covered: inode flags (chattr), quotas. */
+ * Read: everything below the mount's root by descriptors (the tree is frozen): folders, regular
+ * files with their holes, symbolic links, fifos, sockets as nodes, devices, hard links, extended
+ * attributes, owners, modes, times.  What other mounts cover is not seen: a mount point is recorded
+ * as an empty folder or file.  Not covered: inode flags (chattr), quotas. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ struct walk {
 	struct link {
 		ino_t ino;
 		uint64_t index;
-	} *links; /* inodes with several names */
+	} * links; /* inodes with several names */
 	size_t n_links, cap_links;
 	char path[PATH_MAX];
 };
@@ -173,7 +173,8 @@ static int folder(struct walk *w, int dir, unsigned depth);
 
 static void attributes_fill(struct walk *w, const struct statx *st, GwTreeEntry *m)
 {
-	m->has_mode = m->has_uid = m->has_gid = m->has_size = m->has_atime_ns = m->has_mtime_ns = m->has_ino = true;
+	m->has_mode = m->has_uid = m->has_gid = m->has_size = m->has_atime_ns = m->has_mtime_ns =
+		m->has_ino = true;
 	m->mode = st->stx_mode;
 	m->uid = id_inside(&w->ids->uid, st->stx_uid);
 	m->gid = id_inside(&w->ids->gid, st->stx_gid);
@@ -202,7 +203,8 @@ static int link_seen(struct walk *w, const struct statx *st, uint64_t *ret)
 	return 0;
 }
 
-static int body_put(struct walk *w, int dir, const char *name, const struct statx *st, GwTreeEntry *m)
+static int body_put(struct walk *w, int dir, const char *name, const struct statx *st,
+		    GwTreeEntry *m)
 {
 	auto_fd int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	char target[PATH_MAX];
@@ -221,7 +223,8 @@ static int body_put(struct walk *w, int dir, const char *name, const struct stat
 	if (S_ISLNK(st->stx_mode)) {
 		n = readlinkat(fd, "", target, sizeof(target));
 		if (n < 0 || n == sizeof(target))
-			return err_sys(w->e, n < 0 ? -errno : -ENAMETOOLONG, "reading the link %s", w->path);
+			return err_sys(w->e, n < 0 ? -errno : -ENAMETOOLONG, "reading the link %s",
+				       w->path);
 		m->has_target = true;
 		m->target.data = (uint8_t *)target;
 		m->target.len = (size_t)n;
@@ -258,9 +261,11 @@ static int entry(struct walk *w, int dir, const char *name, unsigned depth)
 		r = body_put(w, dir, name, &st, &m);
 	entry_clear(&m);
 	if (r >= 0 && S_ISDIR(st.stx_mode)) {
-		auto_fd int sub = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		auto_fd int sub =
+			openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-		r = sub < 0 ? err_sys(w->e, -errno, "opening %s", w->path) : folder(w, sub, depth + 1);
+		r = sub < 0 ? err_sys(w->e, -errno, "opening %s", w->path)
+			    : folder(w, sub, depth + 1);
 	}
 	return r;
 }
@@ -285,8 +290,8 @@ static int folder(struct walk *w, int dir, unsigned depth)
 	while (r >= 0 && (de = readdir(list))) {
 		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
 			continue;
-		if (snprintf(w->path + len, sizeof(w->path) - len, "%s%s", len ? "/" : "", de->d_name) >=
-		    (int)(sizeof(w->path) - len))
+		if (snprintf(w->path + len, sizeof(w->path) - len, "%s%s", len ? "/" : "",
+			     de->d_name) >= (int)(sizeof(w->path) - len))
 			r = err_set(w->e, -ENAMETOOLONG, "a path in a tmpfs is too long");
 		else
 			r = entry(w, dir, de->d_name, depth);

@@ -1,8 +1,8 @@
 /* tree_restore - the content of a tmpfs from records (tree_dump.c).
  *
- * What the records do not name is removed, but for mount points; what they name is made anew, or kept
- * where it is the same kind of node.  Times come last, folders after what is in them.
- * The records are not trusted: paths are opened beneath the mount's root. */
+ * What the records do not name is removed, but for mount points; what they name is made anew, or
+ * kept where it is the same kind of node.  Times come last, folders after what is in them. The
+ * records are not trusted: paths are opened beneath the mount's root. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,7 +23,8 @@ struct put {
 	struct restore *r;
 	int dir;
 	const struct ids *ids;
-	const GwTreeEntry **list; /* entries with a mode, in their order: hardlink_of counts them from 1 */
+	const GwTreeEntry *
+		*list; /* entries with a mode, in their order: hardlink_of counts them from 1 */
 	char **paths;
 	size_t n, cap, cap_paths;
 	struct err *e;
@@ -60,11 +61,13 @@ static bool is_mount_point(int dir, const char *name)
 {
 	struct statx st;
 
-	return statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) == 0 &&
+	return statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) ==
+		       0 &&
 	       (st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
-/* Everything below dir but for mount points and `keep` (sorted; NULL: nothing).  1: something stayed. */
+/* Everything below dir but for mount points and `keep` (sorted; NULL: nothing).  1: something
+ * stayed. */
 static int sweep(int dir, char *path, char *const *keep, size_t n, unsigned depth)
 {
 	size_t len = strlen(path);
@@ -97,14 +100,16 @@ static int sweep(int dir, char *path, char *const *keep, size_t n, unsigned dept
 		if (is_mount_point(dir, de->d_name)) {
 			stayed = 1;
 		} else {
-			sub = openat(dir, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			sub = openat(dir, de->d_name,
+				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			if (sub >= 0)
 				r = sweep(sub, path, keep, n, depth + 1);
 			if (r < 0)
 				stayed = r;
 			else if (kept || r == 1)
 				stayed = 1;
-			else if (unlinkat(dir, de->d_name, sub >= 0 ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
+			else if (unlinkat(dir, de->d_name, sub >= 0 ? AT_REMOVEDIR : 0) < 0 &&
+				 errno != ENOENT)
 				stayed = -errno;
 		}
 		path[len] = 0;
@@ -151,8 +156,8 @@ static int node_make(struct put *p, const GwTreeEntry *m, int dir, const char *n
 	case S_IFCHR:
 	case S_IFBLK:
 		dev = makedev((unsigned)(m->rdev >> 32), (unsigned)m->rdev);
-		/* A right of the target's configuration: a container with ids of its own has none to make
-		 * device nodes, whatever its image says. */
+		/* A right of the target's configuration: a container with ids of its own has none
+		 * to make device nodes, whatever its image says. */
 		if (p->r->user_ns)
 			return -EPERM;
 		break;
@@ -204,7 +209,8 @@ static int extents_write(int fd, const GwTreeEntry *m)
 		if (x->offset > INT64_MAX - x->data.len)
 			return -EPROTO;
 		while (done < x->data.len) {
-			ssize_t n = pwrite(fd, x->data.data + done, x->data.len - done, (off_t)(x->offset + done));
+			ssize_t n = pwrite(fd, x->data.data + done, x->data.len - done,
+					   (off_t)(x->offset + done));
 
 			if (n < 0 && errno == EINTR)
 				continue;
@@ -219,7 +225,8 @@ static int extents_write(int fd, const GwTreeEntry *m)
 static int attributes_set(struct put *p, const GwTreeEntry *m, int dir, const char *name)
 {
 	uint32_t uid = id_outside(&p->ids->uid, m->uid), gid = id_outside(&p->ids->gid, m->gid);
-	auto_fd int fd = *name ? openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : fcntl(dir, F_DUPFD_CLOEXEC, 0);
+	auto_fd int fd = *name ? openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+			       : fcntl(dir, F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
@@ -247,15 +254,18 @@ static int xattrs_set(struct put *p, const GwTreeEntry *m, int dir, const char *
 		return -errno;
 	for (size_t i = 0; i < m->n_xattrs; i++)
 		if (!m->xattrs[i]->name ||
-		    fsetxattr(fd, m->xattrs[i]->name, m->xattrs[i]->value.data, m->xattrs[i]->value.len, 0) < 0)
+		    fsetxattr(fd, m->xattrs[i]->name, m->xattrs[i]->value.data,
+			      m->xattrs[i]->value.len, 0) < 0)
 			return -errno;
 	return 0;
 }
 
 static int times_set(const GwTreeEntry *m, int dir, const char *name)
 {
-	struct timespec ts[2] = { { (time_t)(m->atime_ns / 1000000000u), (long)(m->atime_ns % 1000000000u) },
-				  { (time_t)(m->mtime_ns / 1000000000u), (long)(m->mtime_ns % 1000000000u) } };
+	struct timespec ts[2] = {
+		{ (time_t)(m->atime_ns / 1000000000u), (long)(m->atime_ns % 1000000000u) },
+		{ (time_t)(m->mtime_ns / 1000000000u), (long)(m->mtime_ns % 1000000000u) }
+	};
 
 	if (!m->has_mtime_ns)
 		return 0;
@@ -357,7 +367,8 @@ static int list_build(struct put *p, uint32_t id)
 
 		if (!m->has_mode)
 			continue;
-		if (array_grow(p->list, p->n, p->cap) < 0 || array_grow(p->paths, p->n, p->cap_paths) < 0)
+		if (array_grow(p->list, p->n, p->cap) < 0 ||
+		    array_grow(p->paths, p->n, p->cap_paths) < 0)
 			return err_sys(p->e, -ENOMEM, "content of a tmpfs");
 		p->paths[p->n] = NULL;
 		p->list[p->n] = m;

@@ -1,8 +1,9 @@
 /* user - the user namespace.
  *
- * State: the maps of user and group ids.  Read: /proc/PID/uid_map, gid_map.  Put back: not at all, the
- * target's container has its own; its map must cover the same ids inside (ranges outside may differ), which
- * is checked before anything is built.  Not covered: setgroups=deny differing between the two. */
+ * State: the maps of user and group ids.  Read: /proc/PID/uid_map, gid_map.  Put back: not at all,
+ * the target's container has its own; its map must cover the same ids inside (ranges outside may
+ * differ), which is checked before anything is built.  Not covered: setgroups=deny differing
+ * between the two. */
 #include <fcntl.h>
 #include <stdlib.h>
 
@@ -48,17 +49,20 @@ static int frozen(struct dump *d, struct err *e)
 	return sink_put(d->sink, REC_USERNS, 0, &u.base, e);
 }
 
-static int map_compare(const char *what, UidGidExtent *const *want, size_t n, const struct id_map *have,
-		       struct err *e)
+static int map_compare(const char *what, UidGidExtent *const *want, size_t n,
+		       const struct id_map *have, struct err *e)
 {
 	for (size_t i = 0; i < n; i++) {
 		uint32_t first = want[i]->first, last = first + want[i]->count - 1;
 
 		if (want[i]->count == 0 || last < first)
-			return err_set(e, -EPROTO, "the image has an impossible map of %s ids", what);
+			return err_set(e, -EPROTO, "the image has an impossible map of %s ids",
+				       what);
 		if (id_outside(have, first) == UINT32_MAX || id_outside(have, last) == UINT32_MAX)
-			return err_set(e, -ERANGE, "the container has %s ids %u to %u, its map at the "
-						   "target does not cover them", what, first, last);
+			return err_set(e, -ERANGE,
+				       "the container has %s ids %u to %u, its map at the "
+				       "target does not cover them",
+				       what, first, last);
 	}
 	return 0;
 }
@@ -83,4 +87,6 @@ static int build(struct restore *r, struct err *e)
 	return x;
 }
 
-const struct cr_part cr_part_userns = { .name = "user namespace", .frozen = frozen, .build = build };
+const struct cr_part cr_part_userns = { .name = "user namespace",
+					.frozen = frozen,
+					.build = build };

@@ -65,8 +65,8 @@ static int all_read(int fd, size_t max, struct buf *b)
 }
 
 /* A PID namespace is entered by children only. */
-static int visit_by_child(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
-			  struct err *e)
+static int visit_by_child(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg,
+			  size_t max, char **ret, struct err *e)
 {
 	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	auto_fd int in = -1, out = -1;
@@ -95,12 +95,15 @@ static int visit_by_child(pid_t pid, int flags, int (*fn)(int out, void *arg), v
 	return *ret ? 0 : err_sys(e, -ENOMEM, "visiting namespaces");
 }
 
-/* The others the engine, which has one thread, enters itself: a new process would have to wait for a
- * processor, in the pause, where the machine is busy. */
+/* The others the engine, which has one thread, enters itself: a new process would have to wait for
+ * a processor, in the pause, where the machine is busy. */
 static const struct {
 	int flag;
 	const char *file;
-} kinds[] = { { CLONE_NEWNET, "net" }, { CLONE_NEWIPC, "ipc" }, { CLONE_NEWUTS, "uts" }, { CLONE_NEWCGROUP, "cgroup" } };
+} kinds[] = { { CLONE_NEWNET, "net" },
+	      { CLONE_NEWIPC, "ipc" },
+	      { CLONE_NEWUTS, "uts" },
+	      { CLONE_NEWCGROUP, "cgroup" } };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static int homes_open(int flags, int home[KINDS])
@@ -120,8 +123,8 @@ static int homes_open(int flags, int home[KINDS])
 	return flags ? -EINVAL : 0;
 }
 
-static int visit_ourselves(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
-			   struct err *e)
+static int visit_ourselves(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg,
+			   size_t max, char **ret, struct err *e)
 {
 	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	auto_fd int out = memfd_create("visit", MFD_CLOEXEC);
@@ -154,7 +157,8 @@ static int visit_ourselves(pid_t pid, int flags, int (*fn)(int out, void *arg), 
 int ns_visit(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
 	     struct err *e)
 {
-	return (flags & CLONE_NEWPID ? visit_by_child : visit_ourselves)(pid, flags, fn, arg, max, ret, e);
+	return (flags & CLONE_NEWPID ? visit_by_child : visit_ourselves)(pid, flags, fn, arg, max,
+									 ret, e);
 }
 
 int ns_socket(pid_t pid, int domain, int type, int protocol, int *ret, struct err *e)

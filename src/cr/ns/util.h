@@ -6,10 +6,10 @@
 
 #include "base/err.h"
 
-/* Runs fn in these namespaces (CLONE_NEW* of setns) of process pid; what it writes to `out` comes back as
- * a string of at most max bytes.  With CLONE_NEWPID it is run in a child that is a process of that PID
- * namespace, else in this process, which comes back (network, IPC, UTS, cgroup only).  fn returns 0 or
- * a negative errno. */
+/* Runs fn in these namespaces (CLONE_NEW* of setns) of process pid; what it writes to `out` comes
+ * back as a string of at most max bytes.  With CLONE_NEWPID it is run in a child that is a process
+ * of that PID namespace, else in this process, which comes back (network, IPC, UTS, cgroup only).
+ * fn returns 0 or a negative errno. */
 int ns_visit(pid_t pid, int flags, int (*fn)(int out, void *arg), void *arg, size_t max, char **ret,
 	     struct err *e);
 

@@ -1,7 +1,7 @@
 /* uts - host name and domain name.
  *
- * Read: uname(2) by the init's agent.  Put back: sethostname, setdomainname by the engine, which stands in
- * the namespace, where they differ.  Nothing else belongs to it. */
+ * Read: uname(2) by the init's agent.  Put back: sethostname, setdomainname by the engine, which
+ * stands in the namespace, where they differ.  Nothing else belongs to it. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -72,7 +72,8 @@ static int build(struct restore *r, struct err *e)
 		return err_set(e, -EPROTO, "the image has an impossible host name");
 	if (uname(&now) < 0)
 		return err_sys(e, -errno, "uname");
-	if (strcmp(now.nodename, m->nodename) != 0 && sethostname(m->nodename, strlen(m->nodename)) < 0)
+	if (strcmp(now.nodename, m->nodename) != 0 &&
+	    sethostname(m->nodename, strlen(m->nodename)) < 0)
 		return err_sys(e, -errno, "setting the host name");
 	if (strcmp(now.domainname, m->domainname) != 0 &&
 	    setdomainname(m->domainname, strlen(m->domainname)) < 0)

@@ -3,7 +3,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define FLAGS_KEPT (~0x10100ull) /* without TF and RF: popf cannot set RF, and TF is the debugger's */
+#define FLAGS_KEPT                                                                                 \
+	(~0x10100ull) /* without TF and RF: popf cannot set RF, and TF is the debugger's */
 
 struct code {
 	uint8_t *at;
@@ -64,13 +65,17 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 {
 	struct code c = { buf, 0 };
 	const struct user_regs_struct *g = &s->gp;
-	uint64_t rip = g->rip, rax = g->rax, data = s->at + ARCH_STUB_MAX - sizeof(struct arch_stub_tail);
-	struct arch_stub_tail tail = { .magic = ARCH_STUB_MAGIC, .base = s->base,
-				       .flags = g->eflags & FLAGS_KEPT, .sigmask = s->sigmask };
+	uint64_t rip = g->rip, rax = g->rax,
+		 data = s->at + ARCH_STUB_MAX - sizeof(struct arch_stub_tail);
+	struct arch_stub_tail tail = { .magic = ARCH_STUB_MAGIC,
+				       .base = s->base,
+				       .flags = g->eflags & FLAGS_KEPT,
+				       .sigmask = s->sigmask };
 	size_t to_mask = 0, skip;
 
 	/* Without the kernel's help the call starts anew: it executes its syscall instruction (two
-	 * bytes) again with the number in rax.  A sleep with a restart block sleeps its full time. */
+	 * bytes) again with the number in rax.  A sleep with a restart block sleeps its full time.
+	 */
 	if (arch_in_restart(g)) {
 		rip -= 2;
 		rax = g->orig_rax;
@@ -79,7 +84,7 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 	memset(buf, 0, ARCH_STUB_MAX);
 
 	if (s->first) {
-		PUT(&c, 0x0f, 0x05);       /* syscall: mmap; we take over behind it */
+		PUT(&c, 0x0f, 0x05);	   /* syscall: mmap; we take over behind it */
 		PUT(&c, 0x48, 0x89, 0xc7); /* mov rdi, rax: without us, it is undone */
 		PUT(&c, 0xbe);
 		put32(&c, (uint32_t)s->span);
@@ -90,8 +95,8 @@ size_t arch_stub_build(const struct arch_stub *s, uint8_t buf[ARCH_STUB_MAX], si
 	*ret_leave = c.n;
 	put_mov(&c, 0, s->users);
 	PUT(&c, 0x48, 0xc7, 0xc1, 0xff, 0xff, 0xff, 0xff); /* mov rcx, -1 */
-	PUT(&c, 0xf0, 0x48, 0x0f, 0xc1, 0x08);             /* lock xadd [rax], rcx */
-	PUT(&c, 0x48, 0x8d, 0x49, 0xff);                   /* lea rcx, [rcx-1] */
+	PUT(&c, 0xf0, 0x48, 0x0f, 0xc1, 0x08);		   /* lock xadd [rax], rcx */
+	PUT(&c, 0x48, 0x8d, 0x49, 0xff);		   /* lea rcx, [rcx-1] */
 	put_mov(&c, 4, data + offsetof(struct arch_stub_tail, flags));
 	PUT(&c, 0x9d); /* popf */
 	put_mov(&c, 4, g->rsp);
