@@ -1,6 +1,7 @@
 /* What cannot be carried is refused by name, all of it at once, and the program runs on (the
  * runner looks). */
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,8 +12,7 @@
 
 int main(void)
 {
-	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY), linked,
-	    lease;
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY), linked, lease, mapped;
 
 	if (uffd < 0)
 		state_skip("no userfaultfd here");
@@ -28,6 +28,13 @@ int main(void)
 	MUST(fcntl(lease, F_SETLEASE, F_RDLCK));
 	MUST(dup2(lease, 22));
 	MUST(close(lease));
+	/* Mapped only, closed, and its name gone. */
+	mapped = MUST(open("/work/mapped", O_RDWR | O_CREAT, 0600));
+	MUST(ftruncate(mapped, 4096));
+	CHECK(mmap(NULL, 4096, PROT_READ, MAP_SHARED, mapped, 0) != MAP_FAILED, "mmap");
+	MUST(close(mapped));
+	MUST(link("/work/mapped", "/work/elsewhere/mapped"));
+	MUST(unlink("/work/mapped"));
 	state_wait();
 	state_pass();
 }

@@ -59,6 +59,8 @@ int dump_capture_from(struct dump *d, struct table *tb, struct err *e);
 /* Checks of the parts locks and fs, called while the tables of the check are there. */
 int locks_check_tables(struct dump *d, struct err *e);
 int fs_check_tables(struct dump *d, struct err *e);
+/* Of the running tree only: registers deleted files that are mapped. */
+int mapped_check_tables(struct dump *d, struct err *e);
 
 int files_load(struct restore *r, struct err *e);
 int files_build(struct restore *r, struct err *e);

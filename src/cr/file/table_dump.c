@@ -34,6 +34,8 @@ static int files_check(struct dump *d, struct err *e)
 	r = dump_table_collect(d, e);
 	if (r == 0)
 		r = fs_check_tables(d, e);
+	if (r == 0 && d->check_only)
+		r = mapped_check_tables(d, e);
 	if (r == 0)
 		r = check_all(d, e);
 	return r == 0 ? locks_check_tables(d, e) : r;
