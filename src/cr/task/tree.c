@@ -105,7 +105,7 @@ static int threads_collect(struct collect *c, struct task *t, struct err *e)
 	int r = proc_threads(t->proc_fd, &tids, &n, e);
 
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? -ESRCH : r;
 	t->threads = calloc(n + 1, sizeof(*t->threads));
 	if (!t->threads)
 		return err_sys(e, -ENOMEM, "collecting threads");
@@ -187,7 +187,7 @@ static int task_collect(struct collect *c, pid_t pid, struct task *parent, struc
 	} else {
 		r = threads_collect(c, t, e);
 		if (r < 0)
-			return r;
+			return r == -ESRCH ? 0 : r;
 	}
 	if (array_grow(c->list, c->n, c->cap) < 0)
 		return err_sys(e, -ENOMEM, "collecting processes");
@@ -206,7 +206,8 @@ static int descend(struct collect *c, struct err *e)
 
 		if (t->zombie || proc_children(t->proc_fd, &kids, &n_kids, NULL) < 0)
 			continue;
-		qsort(kids, n_kids, sizeof(*kids), tid_cmp);
+		if (n_kids)
+			qsort(kids, n_kids, sizeof(*kids), tid_cmp);
 		for (size_t k = 0; k < n_kids; k++) {
 			int r;
 
