@@ -137,7 +137,9 @@ int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct
 	if (asprintf(&rsh, "%s 3", pipe_program) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	/* -W: deltas cost more time than they save on the links containers move over. */
-	const char *argv[] = { rsync_path, "-aHAXSW", "--numeric-ids", "--delete", "-e", rsh, ".", "peer:.",
+	/* /.godwit is where gw-init waits at the target: deleting the folder here would take its mount away
+	 * there (rmdir of another namespace's mount point succeeds since Linux 3.18), and it would end. */
+	const char *argv[] = { rsync_path, "-aHAXSW", "--numeric-ids", "--delete", "--exclude=/.godwit", "-e", rsh, ".", "peer:.",
 			       NULL };
 
 	return rsync_spawn(s, d, argv, -1, fd, e);
