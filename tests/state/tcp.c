@@ -305,6 +305,45 @@ static void *far_client(void *arg)
 	return arg;
 }
 
+/* A client that comes with a new connection each time; none may be lost, at whatever moment it comes. */
+static void *far_visitor(void *arg)
+{
+	struct linger abortive = { 1, 0 };
+	const char *why = NULL;
+	int fd, visits = 0;
+	uint32_t back;
+
+	while ((fd = dial(HERE4, 6000)) < 0 && visits++ < 500)
+		usleep(10000);
+	for (visits = 0; !why && fd >= 0; visits++) {
+		uint32_t i = (uint32_t)visits;
+		bool end;
+
+		errno = 0;
+		if (write_all(fd, &i, sizeof(i)) < 0)
+			why = "asking";
+		else if (read_all(fd, &back, sizeof(back)) < 0 || back != i)
+			why = "the answer";
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &abortive, sizeof(abortive));
+		close(fd);
+		pthread_mutex_lock(&lock);
+		end = go;
+		pthread_mutex_unlock(&lock);
+		if (end || why)
+			break;
+		fd = dial(HERE4, 6000);
+		if (fd < 0)
+			why = "connecting";
+	}
+	if (fd < 0 || why)
+		fprintf(stderr, "# visitor: %s, visit %d: %s\n", why ? why : "connecting", visits, strerror(errno));
+	pthread_mutex_lock(&lock);
+	running--;
+	unhappy += fd < 0 || why;
+	pthread_mutex_unlock(&lock);
+	return arg;
+}
+
 /* A door with no room: further calls are not answered before the move is over. */
 static void *far_busy(void *arg)
 {
@@ -329,7 +368,9 @@ static int far_end(void)
 	alarm(100);
 	if (fds[0] < 0 || fds[1] < 0 || busy < 0)
 		return 1;
-	running = 1;
+	running = 3;
+	for (int i = 0; i < 2; i++)
+		pthread_create(&t, NULL, far_visitor, NULL);
 	pthread_create(&t, NULL, far_client, NULL);
 	pthread_create(&t, NULL, far_busy, (void *)(intptr_t)busy);
 	for (;;) {

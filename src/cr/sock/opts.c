@@ -306,7 +306,7 @@ int gw_sock_add(GwSockExtra *x, int level, int name, const void *value, size_t l
 	return 0;
 }
 
-static int opts_read_filter(struct ofile *f, SkOptsEntry *o, struct err *e)
+static int opts_read_filter(struct sock_dump *s, struct ofile *f, SkOptsEntry *o, struct err *e)
 {
 	struct sock_filter insns[BPF_MAXINSNS];
 	socklen_t n = 0;
@@ -314,7 +314,7 @@ static int opts_read_filter(struct ofile *f, SkOptsEntry *o, struct err *e)
 	if (getsockopt(f->lfd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) < 0)
 		return errno == ENOPROTOOPT ? 0 :
 			err_sys(e, -errno, "the filter of a socket cannot be read");
-	if (!n)
+	if (!n || deaf_is(&s->deaf, (uint32_t)f->st.st_ino)) /* a filter of ours */
 		return 0;
 	if (n > BPF_MAXINSNS)
 		return err_set(e, -E2BIG, "the filter of a socket has %u instructions", n);
@@ -330,7 +330,7 @@ static int opts_read_filter(struct ofile *f, SkOptsEntry *o, struct err *e)
 	return 0;
 }
 
-static int opts_read_common(struct ofile *f, SkOptsEntry *o, struct err *e)
+static int opts_read_common(struct sock_dump *s, struct ofile *f, SkOptsEntry *o, struct err *e)
 {
 	struct timeval snd = { 0 }, rcv = { 0 };
 	socklen_t len = sizeof(snd);
@@ -361,7 +361,7 @@ static int opts_read_common(struct ofile *f, SkOptsEntry *o, struct err *e)
 		o->has_reuseaddr = true;
 		o->reuseaddr = v != 0;
 	}
-	return opts_read_filter(f, o, e);
+	return opts_read_filter(s, f, o, e);
 }
 
 static int opts_read_owner(struct dump *d, struct ofile *f, GwSockExtra *x, struct err *e)
@@ -406,7 +406,7 @@ int sock_opts_read(struct dump *d, struct ofile *f, SkOptsEntry *ret_o, GwSockEx
 	if (!sock_is(f, &domain, &type, &protocol))
 		return err_set(e, -EINVAL, "descriptor %d is no socket", f->fd);
 	sk_opts_entry__init(ret_o);
-	r = opts_read_common(f, ret_o, e);
+	r = opts_read_common(sock_dump_of(d), f, ret_o, e);
 	if (r < 0)
 		return r;
 	r = opt_ref_get(d, domain, type, protocol, &ref, e);

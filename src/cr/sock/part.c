@@ -33,6 +33,7 @@ static void sock_dump_free(struct sock_dump *s)
 {
 	if (!s)
 		return;
+	deaf_end(&s->deaf);
 	fd_close(&s->netns_fd);
 	udiag_free(s->unix_socks);
 	idiag_free(s->tcp[0]);
@@ -46,17 +47,21 @@ static void sock_dump_free(struct sock_dump *s)
 static int sock_dump_open(struct dump *d, struct err *e)
 {
 	size_t at = cr_part_index(&cr_part_sock);
-	struct sock_dump *s;
+	struct sock_dump *s, *old = d->part_data[at];
 	auto_fd int diag = -1;
 	struct stat st;
 	int r;
 
-	sock_dump_free(d->part_data[at]);
-	d->part_data[at] = NULL;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_sys(e, -ENOMEM, "sockets");
+	if (old) {
+		s->deaf = old->deaf;
+		old->deaf = (struct deaf){ 0 };
+	}
+	sock_dump_free(old);
 	d->part_data[at] = s;
+	s->netns_fd = -1;
 	s->netns_fd = openat(d->tasks[0]->proc_fd, "ns/net", O_RDONLY | O_CLOEXEC);
 	if (s->netns_fd < 0 || fstat(s->netns_fd, &st) < 0)
 		return err_sys(e, -errno, "cannot open the container's network namespace");
@@ -205,6 +210,8 @@ static void sock_recover_one(int fd)
 	    sock_get_int(fd, SOL_SOCKET, SO_TYPE, &type) < 0 ||
 	    sock_get_int(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) < 0)
 		return;
+	if (protocol == IPPROTO_TCP)
+		deaf_heal(fd);
 	if (protocol == IPPROTO_TCP && sock_get_int(fd, SOL_TCP, TCP_REPAIR, &v) == 0 && v == 1)
 		(void)sock_set_int(fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
 	/* Hardly any program sets an offset itself; one of ours makes every MSG_PEEK look at the end. */

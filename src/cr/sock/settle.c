@@ -1,6 +1,8 @@
-/* settle - states of sockets that cannot be carried and pass by themselves, if the tree runs on for a moment:
+/* settle - the moment after the freeze: what cannot be carried and passes by itself.
+ *
  * TCP connections and unix connections with data that wait to be accepted, messages in a netlink socket's
- * queue.  Asked right after the freeze; the spine thaws, waits and freezes again while we say -EAGAIN.
+ * queue: the tree is let run on for a few milliseconds, with its listeners deaf to new TCP connections (deaf.c), and
+ * frozen again, until they are gone or it has been tried often enough.
  *
  * Connections that the tree has closed already, whose last bytes are still on their way, need no thaw: the
  * kernel goes on sending as long as the link is not silenced.  They get a few milliseconds; what is not
@@ -9,15 +11,22 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "cr/file/file.h"
 #include "cr/sock/sock.h"
+#include "sys/freezer.h"
 
 #define LINGER_TRIES 20
 #define LINGER_STEP_US 1000
+#define SETTLE_TRIES 20
+#define SETTLE_STEP_US 5000
+#define FREEZE_MS 10000
 
 static int settle_unix(int diag, struct err *e)
 {
@@ -78,20 +87,11 @@ static int settle_netlink(pid_t pid, struct err *e)
 	return 0;
 }
 
-int sock_settled(struct dump *d, struct err *e)
+static int settle_once(struct dump *d, int diag, struct err *e)
 {
-	auto_fd int ns = -1, diag = -1;
 	bool lingering;
-	char path[64];
 	int r = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)d->root_pid);
-	ns = open(path, O_RDONLY | O_CLOEXEC);
-	if (ns < 0)
-		return err_sys(e, -errno, "%s", path);
-	diag = sock_diag_open(ns);
-	if (diag < 0)
-		return err_sys(e, diag, "cannot enter the container's network namespace");
 	for (int i = 0; i < LINGER_TRIES; i++) {
 		lingering = false;
 		r = settle_tcp(diag, AF_INET, &lingering, e);
@@ -104,4 +104,57 @@ int sock_settled(struct dump *d, struct err *e)
 	if (r == 0)
 		r = settle_unix(diag, e);
 	return r < 0 ? r : settle_netlink(d->root_pid, e);
+}
+
+/* Lives in the part's data from here on, so that the listeners hear again whatever happens. */
+static struct sock_dump *dump_begin(struct dump *d)
+{
+	size_t at = cr_part_index(&cr_part_sock);
+	struct sock_dump *s = d->part_data[at];
+
+	if (!s) {
+		s = calloc(1, sizeof(*s));
+		if (s)
+			s->netns_fd = -1;
+		d->part_data[at] = s;
+	}
+	return s;
+}
+
+int sock_settled(struct dump *d, struct err *e)
+{
+	struct sock_dump *s;
+	auto_fd int ns = -1, diag = -1;
+	char path[64];
+	int r = 0;
+
+	if (d->check_only) /* nothing of this stands against a move */
+		return 0;
+	s = dump_begin(d);
+	if (!s)
+		return err_sys(e, -ENOMEM, "sockets");
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)d->root_pid);
+	ns = open(path, O_RDONLY | O_CLOEXEC);
+	if (ns < 0)
+		return err_sys(e, -errno, "%s", path);
+	diag = sock_diag_open(ns);
+	if (diag < 0)
+		return err_sys(e, diag, "cannot enter the container's network namespace");
+	r = deaf_begin(&s->deaf, d->cgroup_fd, diag);
+	if (r < 0)
+		return err_sys(e, r, "listening sockets");
+	for (int i = 0;; i++) {
+		r = settle_once(d, diag, e);
+		if (r != -EAGAIN || i == SETTLE_TRIES)
+			break;
+		r = freezer_set(d->cgroup_fd, false, FREEZE_MS, e);
+		usleep(SETTLE_STEP_US);
+		if (r >= 0)
+			r = freezer_set(d->cgroup_fd, true, FREEZE_MS, e);
+		if (r < 0)
+			return r;
+	}
+	if (r == -EAGAIN)
+		log_info("%s still; it is not waited for any longer", err_text(e));
+	return r == -EAGAIN ? 0 : r;
 }

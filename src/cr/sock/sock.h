@@ -10,6 +10,7 @@
  * is switched off. */
 #pragma once
 #include "cr/cr.h"
+#include "cr/sock/deaf.h"
 #include "sys/sock_diag.h"
 
 extern const struct cr_part cr_part_sock, cr_part_sock_end;
@@ -24,6 +25,7 @@ struct opt_ref;
 /* Level of entries in gw_sock_extra.opts that are not socket options but facts of our own. */
 #define GW_LEVEL_OWN 0x47570000
 struct sock_dump {
+	struct deaf deaf; /* since the freeze */
 	int netns_fd;
 	uint64_t netns_ino;
 	struct udiag *unix_socks;
@@ -39,7 +41,7 @@ struct sock_dump {
 struct sock_dump *sock_dump_of(struct dump *d);
 /* The open file with this socket inode; NULL: not in the tree. */
 struct ofile *sock_by_ino(struct dump *d, uint32_t ino);
-/* -EAGAIN: something cannot be carried now and will be gone in a moment (settle.c). */
+/* Right after the freeze: no new connections, and what cannot be carried now gets a moment (settle.c). */
 int sock_settled(struct dump *d, struct err *e);
 /* Whether something waits in a unix socket's queue, and so perhaps descriptors that no table has: for
  * kinds that look for the other end of something in the check, before queues are read. */

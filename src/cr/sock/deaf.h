@@ -1,0 +1,21 @@
+/* deaf - see deaf.c. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct deaf {
+	struct {
+		int fd;
+		uint32_t ino;
+	} *socks;
+	size_t n, cap;
+};
+
+/* All TCP listeners that processes of this cgroup hold, of the namespace of `diag` (sock_diag.h). */
+int deaf_begin(struct deaf *l, int cgroup, int diag);
+bool deaf_is(const struct deaf *l, uint32_t ino);
+/* They hear again; l is empty. */
+void deaf_end(struct deaf *l);
+/* Of a socket that a killed engine may have left deaf. */
+void deaf_heal(int fd);
