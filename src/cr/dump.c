@@ -18,7 +18,6 @@
 #include "sys/freezer.h"
 #include "sys/procfs.h"
 
-#define FREEZE_TIMEOUT_MS 10000
 #define STREAM_VERSION 1
 /* Of a freeze, where what stands against it comes and goes. */
 #define TRIES 30
@@ -45,7 +44,7 @@ static uint64_t us_since(const struct timespec *start)
 
 /* ---- the dump as an object ---- */
 
-static int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_only, struct err *e)
+int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_only, struct err *e)
 {
 	char path[64];
 
@@ -61,7 +60,7 @@ static int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_o
 	return 0;
 }
 
-static void dump_close(struct dump *d)
+void dump_close(struct dump *d)
 {
 	tree_release(d);
 	fd_close(&d->cgroup_fd);
@@ -71,7 +70,7 @@ static void dump_close(struct dump *d)
 }
 
 /* What parts left outside of our memory is undone before anything runs on. */
-static void parts_done(struct dump *d)
+void dump_parts_done(struct dump *d)
 {
 	for (size_t i = cr_parts_n; i-- > 0;)
 		if (cr_parts[i]->done)
@@ -117,7 +116,7 @@ static int check_running(pid_t pid, const char *cgroup, struct waits **ret_waits
 	if (r >= 0 && ret_waits)
 		r = waits_take(&d, ret_waits, e);
 	*ret_content = r >= 0 && checks_run(&d, &ignored) >= 0 && d.refusals.n == 0;
-	parts_done(&d);
+	dump_parts_done(&d);
 	dump_close(&d);
 	return r;
 }
@@ -175,7 +174,7 @@ static int freeze_and_check(struct dump *d, pid_t pid, const char *cgroup, bool 
 			r = freeze_once(d, i == TRIES, e);
 		if (r != -EAGAIN)
 			return r;
-		parts_done(d);
+		dump_parts_done(d);
 		thaw(d);
 		dump_close(d);
 		nanosleep(&(struct timespec){ 0, TRY_STEP_NS }, NULL);
@@ -195,7 +194,7 @@ static int check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, s
 	/* The word of a tree that stands, for a moment, is what counts. */
 	r = freeze_and_check(&d, pid, cgroup, true, NULL, &start, e);
 	refusals_move(&d, ret_refusals);
-	parts_done(&d);
+	dump_parts_done(&d);
 	thaw(&d);
 	dump_close(&d);
 	return r;
@@ -536,7 +535,7 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 	}
 	if (r < 0 && !run.refused.n)
 		err_context(e, r, "dump, %s", stages[i - 1].name);
-	parts_done(&run.d);
+	dump_parts_done(&run.d);
 	if (r < 0)
 		while (i-- > 0)
 			if (stages[i].undo)
@@ -546,28 +545,5 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 	*ret_refusals = run.refused;
 	*ret_bytes = run.bytes;
 	*ret_times = run.times;
-	return r;
-}
-
-int dump_recover(pid_t pid, const char *cgroup, struct err *e)
-{
-	struct dump d;
-	int r = dump_open(&d, pid, cgroup, true, e);
-
-	if (r >= 0)
-		r = tree_collect(&d, e);
-	for (size_t i = 0; i < cr_parts_n && r >= 0; i++) {
-		struct err mine = { 0 };
-
-		if (cr_parts[i]->recover && cr_parts[i]->recover(&d, &mine) < 0)
-			log_error("recover, %s: %s", cr_parts[i]->name, err_text(&mine));
-	}
-	if (d.cgroup_fd >= 0) {
-		int x = freezer_set(d.cgroup_fd, false, FREEZE_TIMEOUT_MS, r < 0 ? NULL : e);
-
-		r = r < 0 ? r : x;
-	}
-	parts_done(&d);
-	dump_close(&d);
 	return r;
 }

@@ -30,5 +30,15 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
  * are refusals. */
 int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e);
 
-/* After an engine was killed: switches off what it may have left in the tree and thaws the cgroup. */
+/* After an engine was killed: switches off what it may have left in the tree, thaws the cgroup, and
+ * unmaps what its agents left (recover.c). */
 int dump_recover(pid_t pid, const char *cgroup, struct err *e);
+
+/* ---- the dump as an object; for recover.c ---- */
+
+#define FREEZE_TIMEOUT_MS 10000
+
+int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_only, struct err *e);
+/* What parts left outside of our memory is undone, before anything runs on. */
+void dump_parts_done(struct dump *d);
+void dump_close(struct dump *d);
