@@ -4,7 +4,7 @@
  * from outside and is still attached), status of each thread for the numbers in the container.
  * Put back: cr/task/grow.c.
  * Not covered, refused here by name: nested PID namespaces, processes outside of the container's
- * cgroup (the freezer would not hold them), a dead leader of living threads, tables shared between
+ * cgroup (the freezer would not hold them), traced threads, a dead leader of living threads, tables shared between
  * processes (CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND without CLONE_THREAD). */
 #include "cr/task/tree.h"
 
@@ -98,6 +98,17 @@ static int tid_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static int traced_refuse(struct collect *c, pid_t nspid, const struct proc_status *st)
+{
+	char where[32];
+
+	if (!st->tracer)
+		return 0;
+	snprintf(where, sizeof(where), "thread %d", (int)st->ns_pid);
+	return refusals_add(&c->d->refusals, nspid, where, "ptrace", "a debugger (process %d of this host) has it",
+			    (int)st->tracer);
+}
+
 static int threads_collect(struct collect *c, struct task *t, struct err *e)
 {
 	auto_free pid_t *tids = NULL;
@@ -125,6 +136,8 @@ static int threads_collect(struct collect *c, struct task *t, struct err *e)
 			return err_sys(e, dir, "opening thread %d", (int)tids[i]);
 		if (st.state == 'X' || st.state == 'Z')
 			continue;
+		if (traced_refuse(c, t->nspid, &st) < 0)
+			return err_sys(e, -ENOMEM, "collecting threads");
 		r = thread_init(&t->threads[t->n_threads++], tids[i], st.ns_pid);
 	}
 	return r < 0 ? err_sys(e, r, "collecting threads") : 0;
@@ -185,6 +198,8 @@ static int task_collect(struct collect *c, pid_t pid, struct task *parent, struc
 				 "its main thread has ended while others go on") < 0)
 			return err_sys(e, -ENOMEM, "collecting processes");
 	} else {
+		if (traced_refuse(c, t->nspid, &st) < 0)
+			return err_sys(e, -ENOMEM, "collecting processes");
 		r = threads_collect(c, t, e);
 		if (r < 0)
 			return r == -ESRCH ? 0 : r;
