@@ -1,13 +1,15 @@
-/* deaf - listening TCP sockets that hear nothing while the container is taken.
+/* deaf - listening TCP sockets that hear no new callers while the container is taken.
  *
  * Between the freeze and the moment the link is silenced the kernel would go on accepting connections
  * for a tree that stands, and a connection that waits in a backlog cannot be carried.  So right after
- * the freeze every listener gets a socket filter that drops all: a client's SYN is lost, and sent again,
- * to the target by then.  Established connections have filters of their own and notice nothing.
+ * the freeze every listener gets a socket filter that drops a first SYN: it is lost, and sent again, to the
+ * target by then.  Everything else passes, so that a handshake that has begun comes to its end (a
+ * client whose last ACK were dropped would think that it is connected).
  *
  * A listener with a filter of the application's is left alone (its filter could not be put back).  The
  * filter goes away with part "sock" at the end of the dump, whatever the result; if the engine
- * is killed, `recover` knows it by its one instruction. */
+ * is killed, `recover` knows it by its instructions.  A connection whose handshake ends meanwhile inherits
+ * it, where it does nothing; it is taken off when that socket is captured or recovered. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,40 +29,43 @@
 #include "cr/sock/deaf.h"
 #include "cr/sock/sock.h"
 
-static struct sock_filter drop_all = { BPF_RET | BPF_K, 0, 0, 0 };
+/* At a TCP socket a filter sees the packet from the TCP header on; byte 13 has the flags. */
+static struct sock_filter drop_syn[] = {
+	{ BPF_LD | BPF_B | BPF_ABS, 0, 0, 13 },
+	{ BPF_ALU | BPF_AND | BPF_K, 0, 0, 0x12 }, /* SYN, ACK */
+	{ BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0x02 },
+	{ BPF_RET | BPF_K, 0, 0, 0 },
+	{ BPF_RET | BPF_K, 0, 0, 0xffffffff },
+};
 
-/* Number of instructions of its filter; the only one where there is one. */
-static int filter_of(int fd, struct sock_filter *ret)
+/* 0: no filter; 1: this one; 2: another; -errno. */
+static int filter_of(int fd)
 {
-	struct sock_filter insns[BPF_MAXINSNS];
+	struct sock_filter got[array_len(drop_syn)];
 	socklen_t n = 0;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) < 0)
 		return -errno;
-	if (n != 1)
-		return (int)n;
-	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, insns, &n) < 0)
+	if (n != array_len(drop_syn))
+		return n ? 2 : 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, got, &n) < 0)
 		return -errno;
-	*ret = insns[0];
-	return 1;
+	return memcmp(got, drop_syn, sizeof(got)) ? 2 : 1;
 }
 
 void deaf_heal(int fd)
 {
-	struct sock_filter got;
-
-	if (filter_of(fd, &got) == 1 && !memcmp(&got, &drop_all, sizeof(got)))
+	if (filter_of(fd) == 1)
 		(void)sock_set_int(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
 }
 
 static int deafen(struct deaf *l, int fd_, uint32_t ino)
 {
-	struct sock_fprog prog = { 1, &drop_all };
-	struct sock_filter had;
+	struct sock_fprog prog = { array_len(drop_syn), drop_syn };
 	auto_fd int fd = fd_;
 	int r;
 
-	if (filter_of(fd, &had) != 0)
+	if (filter_of(fd) != 0)
 		return 0;
 	if (array_grow(l->socks, l->n, l->cap) < 0)
 		return -ENOMEM;

@@ -17,5 +17,5 @@ int deaf_begin(struct deaf *l, int cgroup, int diag);
 bool deaf_is(const struct deaf *l, uint32_t ino);
 /* They hear again; l is empty. */
 void deaf_end(struct deaf *l);
-/* Of a socket that a killed engine may have left deaf. */
+/* Of a socket that may have the filter without being in a list. */
 void deaf_heal(int fd);

@@ -311,6 +311,8 @@ static int opts_read_filter(struct sock_dump *s, struct ofile *f, SkOptsEntry *o
 	struct sock_filter insns[BPF_MAXINSNS];
 	socklen_t n = 0;
 
+	if (!deaf_is(&s->deaf, (uint32_t)f->st.st_ino))
+		deaf_heal(f->lfd);
 	if (getsockopt(f->lfd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) < 0)
 		return errno == ENOPROTOOPT ? 0 :
 			err_sys(e, -errno, "the filter of a socket cannot be read");

@@ -4,9 +4,9 @@
  * queue: the tree is let run on for a few milliseconds, with its listeners deaf to new TCP connections (deaf.c), and
  * frozen again, until they are gone or it has been tried often enough.
  *
- * Connections that the tree has closed already, whose last bytes are still on their way, need no thaw: the
- * kernel goes on sending as long as the link is not silenced.  They get a few milliseconds; what is not
- * acknowledged by then is lost with them. */
+ * Handshakes that have begun, and connections that the tree has closed already, whose last bytes are still
+ * on their way, need no thaw: the kernel goes on with them as long as the link is not silenced.  They get
+ * a few milliseconds; what is not acknowledged by then is lost with them. */
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -47,12 +47,12 @@ static int settle_unix(int diag, struct err *e)
 	return r;
 }
 
-/* *ret_lingering: closed connections with data that is not acknowledged. */
+/* *ret_lingering: handshakes that have begun, closed connections with data that is not acknowledged. */
 static int settle_tcp(int diag, int family, bool *ret_lingering, struct err *e)
 {
 	struct idiag *t = NULL;
 	int r = idiag_read(diag, family, IPPROTO_TCP,
-			   1u << TCP_LISTEN | 1u << TCP_FIN_WAIT1 | 1u << TCP_CLOSING | 1u << TCP_LAST_ACK, &t, e);
+			   1u << TCP_LISTEN | 1u << TCP_SYN_RECV | 1u << TCP_FIN_WAIT1 | 1u << TCP_CLOSING | 1u << TCP_LAST_ACK, &t, e);
 
 	for (size_t i = 0; r == 0 && i < idiag_count(t); i++) {
 		const struct idiag_sock *s = idiag_at(t, i);
@@ -60,7 +60,8 @@ static int settle_tcp(int diag, int family, bool *ret_lingering, struct err *e)
 		if (s->state == TCP_LISTEN && s->rqueue)
 			r = err_set(e, -EAGAIN, "%u connections wait at port %u to be accepted", s->rqueue,
 				    s->sport);
-		else if (s->state != TCP_LISTEN && !s->ino && s->wqueue)
+		else if (s->state == TCP_SYN_RECV ||
+			 (s->state != TCP_LISTEN && !s->ino && s->wqueue))
 			*ret_lingering = true;
 	}
 	idiag_free(t);
