@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib.h"
@@ -70,6 +72,17 @@ static const char script[] =
 	"    with open('/work/python.new', 'w') as f: f.write('ok' if ok else 'bad %r' % bad)\n"
 	"    import os; os.rename('/work/python.new', '/work/python')\n";
 
+static int listens(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int sk = MUST(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), r;
+
+	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
+	r = connect(sk, (struct sockaddr *)&a, sizeof(a));
+	close(sk);
+	return r == 0;
+}
+
 int main(void)
 {
 	char *redis[] = { REDIS, "--port", "0", "--unixsocket", "/work/redis.sock", "--save", "", "--dir", "/work",
@@ -83,7 +96,8 @@ int main(void)
 		state_skip("redis or python3 is not installed");
 	server = start(redis, -1);
 	interpreter = start(python, -1);
-	for (int i = 0; i < 500 && access("/work/redis.sock", F_OK) < 0; i++)
+	/* Its name is there before it listens. */
+	for (int i = 0; i < 500 && !listens("/work/redis.sock"); i++)
 		usleep(10000);
 	ask(word, sizeof(word), "debug", "populate", "50000");
 	ask(before, sizeof(before), "debug", "digest", NULL);
