@@ -242,6 +242,23 @@ static int program_run(struct options *o, char *const argv[], struct ct *c)
 	return verdict_wait(o, c);
 }
 
+#define OVERCOMMIT "/proc/sys/vm/nr_overcommit_hugepages"
+
+/* Hosts keep no huge pages by default; one test needs some.  Returns what was there, for the way back, or NULL
+ * when nothing had to be changed. */
+static char *hugepages_allow(const char *expect)
+{
+	char *was = NULL;
+
+	if (!expect || strcmp(expect, "hugetlb") != 0 || fd_read_file_at(AT_FDCWD, OVERCOMMIT, 64, &was, NULL) < 0)
+		return NULL;
+	if (atoi(was) >= 4 || fd_write_file_at(AT_FDCWD, OVERCOMMIT, "4") < 0) {
+		free(was);
+		return NULL;
+	}
+	return was;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = { { "flavour", required_argument, NULL, 'f' },
@@ -287,11 +304,15 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (o.place.net.on && (net_make(&o.place.net) < 0 || net_peer(&o.place.net, argv[optind]) < 0))
 		return say(FAILED, "the network of the test cannot be made");
+	auto_free char *hugepages = hugepages_allow(o.expect);
+
 	/* The containers' inits are made by a process between and handed to us. */
 	v = place_make(&o.place, argv[optind], &e) < 0 ? say(FAILED, err_text(&e)) :
 							 program_run(&o, argv + optind + 1, &c);
 	if (o.place.net.on && net_done(&o.place.net) < 0 && v == PASSED)
 		v = say(FAILED, "the peer outside is not content");
+	if (hugepages)
+		fd_write_file_at(AT_FDCWD, OVERCOMMIT, hugepages);
 	if (v == FAILED)
 		log_print(&o);
 	if (o.keep)
