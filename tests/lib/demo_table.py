@@ -38,7 +38,7 @@ def main():
     before, after = set(lines("before")), set(lines("after"))
     problems = []
 
-    rows = [["move", "total", "pause", "longest client gap", "memory and state", "before it: disk", "the pause consisted of"]]
+    rows = [["move", "total", "pause", "longest client gap", "memory and state", "before it: disk", "the pause consisted of (partly at once)"]]
     for m in moves:
         gap = longest_gap(report, m)
         parts = ", ".join(f"{k} {ms(v)}" for k, v in m.get("pause_parts", {}).items())
