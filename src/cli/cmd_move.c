@@ -102,7 +102,8 @@ static bool is_final(const json_t *op)
 static int wait_both(struct move *m, struct err *e)
 {
 	auto_free char *source = strdup(json_str(m->source_op, "id")), *target = strdup(json_str(m->target_op, "id"));
-	bool source_lost = false;
+	bool source_lost = false, told = false;
+	int looks = 0;
 
 	while (source && target && (!is_final(m->target_op) || (!is_final(m->source_op) && !source_lost))) {
 		struct remote *remote = is_final(m->target_op) ? m->from.remote : m->to.remote;
@@ -124,6 +125,13 @@ static int wait_both(struct move *m, struct err *e)
 		json_decref(at_target ? m->target_op : m->source_op);
 		*(at_target ? &m->target_op : &m->source_op) = json_incref(op);
 		progress_show(json_object_get(op, "metadata"));
+		/* A target that failed before it came leaves a source that waits for it.  What the source itself
+		 * has failed of is known after a moment; one that has handed over does not heed this. */
+		if (is_final(m->target_op) && json_int(m->target_op, "status_code", 0) != 200 &&
+		    !is_final(m->source_op) && ++looks > 2 && !told) {
+			remote_call(m->from.remote, "DELETE", NULL, NULL, NULL, "/1.0/operations/%s", source);
+			told = true;
+		}
 	}
 	progress_clear();
 	return 0;

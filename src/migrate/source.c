@@ -19,6 +19,7 @@
 #include "runtime/lock.h"
 
 #define STEP_MS 120000
+#define COME_MS 30000 /* for the target to dial */
 #define LONG_MS (24 * 3600 * 1000)
 #define T0_MARGIN_NS 50000000ull /* file times have the clock tick's grain, 4 or 10 ms */
 
@@ -93,7 +94,7 @@ static int agree(struct source *m, struct err *e)
 	json_t *offer = NULL, *answer = NULL;
 	int fd, r;
 
-	r = session_channel(&m->s, "control", STEP_MS, &fd, e);
+	r = session_channel(&m->s, "control", COME_MS, &fd, e);
 	if (r == 0)
 		r = control_open(&m->s.ctl, fd, e);
 	if (r == 0)

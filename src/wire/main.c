@@ -116,7 +116,7 @@ static int wire_accept(const struct options *o, struct err *e)
 	return r < 0 ? r : pump_run(ssl, local, e);
 }
 
-static int address_connect(const char *address, int *ret, struct err *e)
+static int address_try(const char *address, int *ret, struct err *e)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *a;
 	char host[256];
@@ -153,6 +153,19 @@ static int address_connect(const char *address, int *ret, struct err *e)
 		return err_sys(e, -last, "cannot reach the other host at %s", address);
 	*ret = fd;
 	return 0;
+}
+
+/* A link that has just been mended, or a neighbour just forgotten, says "no route" for a moment. */
+static int address_connect(const char *address, int *ret, struct err *e)
+{
+	int r = -EHOSTUNREACH;
+
+	for (int i = 0; i < 5 && r == -EHOSTUNREACH; i++) {
+		if (i)
+			poll(NULL, 0, 500);
+		r = address_try(address, ret, e);
+	}
+	return r;
 }
 
 static int wire_dial(const struct options *o, struct err *e)

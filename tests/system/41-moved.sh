@@ -79,7 +79,7 @@ is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
 is "and nothing is left at the target" "$(on h1 sh -c 'ls $GODWIT_DIR/pools/default/containers')" ""
 on h1 sh -c 'umount $GODWIT_DIR/pools/default/containers'
 # Its nested namespaces would still refuse it: the first process of one heeds only SIGKILL from outside.
-gw exec h2:c1 -- sh -c 'pkill -9 -f "sleep 1000"; pkill -9 unshare; sleep 0.5' >/dev/null 2>&1
+gw exec h2:c1 -- sh -c 'killall -9 sleep unshare; sleep 0.5' >/dev/null 2>&1
 check "with space it moves" gw move h2:c1 h1:
 "$hosts" slow h1 50mbit
 check "it moves over a slow link" gw move h1:c1 h2:

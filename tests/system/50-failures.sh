@@ -131,7 +131,8 @@ behind() { # POINT WHAT
 	heal "$2"
 	wait $move
 	within "$l: nothing is in doubt in the end" 40 both_resolved
-	check "$l: there is exactly one" exactly_one
+	one=
+	if exactly_one; then ok "$l: there is exactly one"; else not_ok "$l: there is exactly one"; fi
 	if [ "${one:-}" = h2 ] && [ "$2" = target-power ]; then
 		# It had become the target's and died with its host: it was started anew there.
 		within "$l: it was started at the target" 20 gw exec h2:c1 -- true
