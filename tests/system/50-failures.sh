@@ -97,7 +97,7 @@ before() { # POINT WHAT
 if [ "${1:-}" = all ] || [ -n "${CHECK_ALL:-}" ]; then
 	points="source.disk1 target.prepared source.frozen target.disk2 source.sent target.restored source.ready"
 else
-	points="source.frozen target.disk2 target.restored"
+	points="source.frozen target.restored"
 fi
 for point in $points; do
 	for what in target-daemon target-job target-power cut source-daemon source-job; do
@@ -153,7 +153,7 @@ behind() { # POINT WHAT
 if [ "${1:-}" = all ] || [ -n "${CHECK_ALL:-}" ]; then
 	points="source.handed target.commit source.committed target.mine target.running source.running"
 else
-	points="source.handed target.commit target.mine"
+	points="source.handed target.mine"
 fi
 for point in $points; do
 	for what in target-daemon target-job cut source-daemon source-job; do
