@@ -223,6 +223,9 @@ int target_go(struct session *s, struct err *e)
 	bridge = container_bridge(c);
 	if (link && bridge)
 		r = link_join_bridge(link, bridge, e);
+	if (r == 0 && link && bridge && mac_parse(container_hwaddr(c), mac) == 0 &&
+	    link_teach(link, mac, &(struct err){ 0 }) < 0)
+		log_warn("%s: the bridge was not told where it is", s->name);
 	if (r == 0)
 		r = container_thaw(c, e);
 	if (r == 0 && link && bridge && mac_parse(container_hwaddr(c), mac) == 0 &&

@@ -1,5 +1,6 @@
 #include "network/link.h"
 
+#include <linux/neighbour.h>
 #include <errno.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
@@ -68,6 +69,21 @@ int link_join_bridge(const char *ifname, const char *bridge, struct err *e)
 		return err_context(e, r, "the bridge %s is not there (is its network up?)", bridge);
 	r = link_set_master(ifname, master, e);
 	return r < 0 ? err_sys(e, r, "cannot put %s into the bridge %s", ifname, bridge) : 0;
+}
+
+int link_teach(const char *ifname, const uint8_t mac[6], struct err *e)
+{
+	struct ndmsg nd = { .ndm_family = AF_BRIDGE, .ndm_state = NUD_REACHABLE, .ndm_flags = NTF_MASTER };
+	struct rtnl q;
+	int r = link_index(ifname, &nd.ndm_ifindex, e);
+
+	if (r < 0)
+		return r;
+	rtnl_init(&q, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof(nd));
+	memcpy(q.room, &nd, sizeof(nd));
+	rtnl_put(&q, NDA_LLADDR, mac, 6);
+	r = rtnl_call(&q);
+	return r < 0 ? err_sys(e, r, "cannot tell the bridge what is behind %s", ifname) : 0;
 }
 
 int link_leave_bridge(const char *ifname, struct err *e)

@@ -9,6 +9,10 @@
 /* Bridge port state: false = disabled (nothing passes, both directions), true = forwarding. -ENODEV. */
 int link_port_set(const char *ifname, bool forwarding, struct err *e);
 int link_join_bridge(const char *ifname, const char *bridge, struct err *e);
+/* Says to the bridge that `mac` is behind its port `ifname`.  What it has learned may be older: a container
+ * that comes by a move was heard of by way of the uplink, and until it sends something itself, frames for
+ * it that come from there would be dropped (a bridge sends nothing back to where it came from). */
+int link_teach(const char *ifname, const uint8_t mac[6], struct err *e);
 int link_leave_bridge(const char *ifname, struct err *e);
 int link_set_up(const char *ifname, bool up, struct err *e);
 int link_delete(const char *ifname, struct err *e); /* -ENODEV is success */
