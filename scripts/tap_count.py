@@ -2,6 +2,8 @@
 
   tap_count.py tap LOG EXITCODE FAILED      the output of one program
   tap_count.py meson TESTLOG_JSON FAILED    what `meson test` wrote
+  tap_count.py failed TESTLOG_JSON          the names of the tests that failed, for another try
+  tap_count.py merge FIRST SECOND           FIRST with the results of SECOND in place of its own
 Names of what failed are written to the file FAILED.  A plan that was not kept, a program that died, and
 no test at all are failures; so are skips where CI=true."""
 import json
@@ -43,7 +45,30 @@ def count_tap(text, code, name, failures):
     return passed, failed, skipped
 
 
+def bare(name):
+    return name.split(" / ")[-1]
+
+
+def records(path):
+    with open(path) as f:
+        return [json.loads(line) for line in f if line.strip()]
+
+
+def retry(words):
+    if words[0] == "failed":
+        for t in records(words[1]):
+            if t["result"] not in ("OK", "EXPECTEDFAIL", "SKIP"):
+                print(bare(t["name"]))
+        return
+    again = {bare(t["name"]): t for t in records(words[2])}
+    for t in records(words[1]):
+        print(json.dumps(again.get(bare(t["name"]), t)))
+
+
 def main():
+    if sys.argv[1] in ("failed", "merge"):
+        retry(sys.argv[1:])
+        return
     failures = []
     total = [0, 0, 0]
     if sys.argv[1] == "tap":

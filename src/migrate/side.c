@@ -44,10 +44,13 @@ int side_lock(const char *state_dir, const char *id, const char *role, int wait_
 
 void side_unlock_forget(const char *state_dir, const char *id, const char *role)
 {
-	auto_free char *path = NULL;
+	auto_free char *path = NULL, *pin = NULL;
 
 	if (lock_path(state_dir, id, role, &path) == 0)
 		unlink(path);
+	/* The target's copy of the source's certificate, where a process that died has left it. */
+	if (strcmp(role, "target") == 0 && asprintf(&pin, "%s/migrations/%s.pin", state_dir, id) >= 0)
+		unlink(pin);
 }
 
 /* ------------------------------------------- source -------------------------------------------- */
@@ -138,13 +141,9 @@ int source_release(struct session *s, struct err *e)
 	/* The link first: processes that end would send FIN or RST to peers that now talk to the target. */
 	link = container_host_link(c);
 	r = link ? link_delete(link, e) : 0;
-	if (r == 0 && container_running(c))
-		r = container_destroy_run(c, e);
 	if (r == 0)
-		r = volume_delete(container_pool(c), s->name, e);
+		r = container_delete(c, e);
 	container_free(c);
-	if (r == 0)
-		r = db_instance_delete(s->db, s->name, e);
 	if (r < 0 && r != -ENOENT)
 		return r;
 row:
@@ -158,7 +157,6 @@ row:
 int target_abort(struct session *s, bool keep_row, struct err *e)
 {
 	struct container *c = NULL;
-	struct pool *p = NULL;
 	json_t *row = NULL;
 	int r;
 
@@ -169,19 +167,10 @@ int target_abort(struct session *s, bool keep_row, struct err *e)
 		return r;
 	r = db_instance_get(s->db, s->name, &row, e);
 	if (r == 0 && json_integer_value(json_object_get(row, "own")) == OWN_INCOMING) {
-		const char *pool = json_string_value(json_object_get(row, "pool"));
-
 		r = container_open(s->db, s->job->state_dir, s->name, &c, e);
 		if (r == 0)
-			r = container_destroy_run(c, e);
+			r = container_delete(c, e);
 		container_free(c);
-		if (r == 0)
-			r = pool_open(s->db, s->job->state_dir, pool ? pool : "default", &p, e);
-		if (r == 0)
-			r = volume_delete(p, s->name, e);
-		pool_free(p);
-		if (r == 0)
-			r = db_instance_delete(s->db, s->name, e);
 	}
 	json_decref(row);
 	if (r < 0 && r != -ENOENT)

@@ -314,8 +314,12 @@ static void failure_end(struct source *m, struct err *e)
 
 	if (m->s.ctl.fd >= 0)
 		control_send(&m->s.ctl, "failed", json_pack("{s:s}", "text", err_text(e)), NULL);
-	if (m->handed || db_migration_get(m->s.db, m->s.id, "source", &row, NULL) < 0)
+	if (m->handed)
 		return;
+	if (db_migration_get(m->s.db, m->s.id, "source", &row, NULL) < 0) {
+		side_unlock_forget(m->s.job->state_dir, m->s.id, "source");
+		return;
+	}
 	json_decref(row);
 	if (source_roll_back(&m->s, &e2) < 0)
 		log_error("%s: rolling back the move: %s (the daemon tries again)", m->s.name, err_text(&e2));
@@ -344,8 +348,10 @@ static int source_run(struct source *m, struct err *e)
 		failure_end(m, e);
 		return r;
 	}
-	if (r == 0)
+	if (r == 0) {
+		side_unlock_forget(m->s.job->state_dir, m->s.id, "source");
 		return job_done_json(m->s.job, json_pack("{s:{s:b}}", "move", "dry_run", 1));
+	}
 	r = source_release(&m->s, e);
 	if (r < 0)
 		return err_context(e, r, "%s runs at the target; removing the original failed (the daemon tries "
