@@ -1,0 +1,24 @@
+/* folder - a checkpoint as a folder of image files in CRIU's format (shared/criu-conventions.md, "Image folder"):
+ * the same records as a stream, a file for each kind, or for each kind and id.
+ *
+ * Every .img is readable by `crit`.  Records that CRIU's format lacks, and what has no file of its own there,
+ * stand in one file without that suffix, `godwit.records` (frames of frame.h, without pages). */
+#pragma once
+#include "image/record.h"
+
+/* A sink into the folder dir_fd (stays the caller's).  Files are made with O_EXCL beneath it, mode 0600; an
+ * image that is there already is -EEXIST with a sentence.  sink_pages opens pages-N.img and pagemap-ID.img (for
+ * REC_SHM_ID(n): pagemap-shmem-N.img) and sink_fd then is the pages file, at its end.  sink_end writes
+ * everything and inventory.img as the last: a folder without it is no checkpoint. */
+int sink_folder_new(int dir_fd, struct sink **ret, struct err *e);
+/* After a failure: removes what the sink has made. */
+void sink_folder_remove(struct sink *s);
+
+/* Reads all records of a folder.  Everything in it is untrusted: regular files only, no symlinks, bounds as
+ * of record.h.  image_next_pages then walks the pagemaps: shared objects first, then processes in the order
+ * of pstree.img; the fd given to it is ignored. */
+int image_read_folder(int dir_fd, struct image **ret, struct err *e);
+
+/* The descriptor from which the pages of the frame last given by image_next_pages are to be read, in
+ * order, from its present position on.  Of a stream: the stream's.  Stays the image's. */
+int image_data_fd(const struct image *im);
