@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "cr/opts.h"
 #include "cr/refusal.h"
 #include "image/record.h"
 #include "inject/agent.h"
@@ -83,7 +84,11 @@ struct dump {
 	struct ofile **ofiles;
 	size_t n_ofiles, cap_ofiles;
 	uint32_t next_file_id;
-	int cgroup_fd;            /* the container's own v2 cgroup folder */
+	const struct cr_opts *opts; /* of a checkpoint; NULL in a live migration */
+	unsigned ns;              /* CLONE_NEW* of the namespaces that are the tree's own: the root's, where
+				   * it is not ours.  A live migration's container has all */
+	struct hold *hold;        /* what makes it stand (hold.h) */
+	int cgroup_fd;            /* the container's own v2 cgroup folder; -1: it has none */
 	const char *cgroup;       /* its path */
 	int root_fd;              /* the container's root folder, O_PATH (of root_pid) */
 	struct sink *sink;        /* NULL in a check */
@@ -132,14 +137,16 @@ struct rfile {
 
 struct restore {
 	struct image *image;
-	pid_t init_pid;          /* gw-init's */
+	const struct cr_opts *opts; /* of a checkpoint; NULL in a live migration */
+	unsigned ns;             /* CLONE_NEW* of the namespaces that are the tree's own */
+	pid_t init_pid;          /* gw-init's, or the seed's */
 	struct rtask **tasks;    /* parents before children; [0] becomes the init */
 	size_t n_tasks;
 	struct rfile **files;
 	size_t n_files;
 	int proc_fd;             /* the engine's own /proc (of its own PID namespace), O_PATH */
 	int root_fd;             /* the container's root folder */
-	int cgroup_fd;
+	int cgroup_fd;           /* -1: it has none of its own */
 	const char *cgroup;
 	int data_fd;             /* the stream, pages to come */
 	bool user_ns;            /* the container has a user namespace of its own */
@@ -158,6 +165,9 @@ struct rfile *restore_file(struct restore *r, uint32_t id);   /* NULL: none */
 
 struct cr_part {
 	const char *name;
+	/* CLONE_NEW*: its state is a namespace's, and nobody's where the tree has none of its own of
+	 * that kind.  0: not so. */
+	unsigned ns;
 
 	/* dump */
 	/* Once, right after the freeze (only root_pid is known).  -EAGAIN: something is there that cannot be

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/hold.h"
+#include "cr/ns/ns.h"
 #include "cr/task/restart.h"
 #include "cr/task/tree.h"
+#include "image/folder.h"
 #include "inventory.pb-c.h"
-#include "sys/freezer.h"
 #include "sys/procfs.h"
 
 #define STREAM_VERSION 1
@@ -44,29 +47,41 @@ static uint64_t us_since(const struct timespec *start)
 
 /* ---- the dump as an object ---- */
 
-int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_only, struct err *e)
+int dump_open(struct dump *d, const struct dump_subject *s, bool check_only, struct err *e)
 {
 	char path[64];
+	int r;
 
-	*d = (struct dump){ .root_pid = pid, .cgroup = cgroup, .next_file_id = 1, .check_only = check_only,
-			    .cgroup_fd = -1, .root_fd = -1 };
-	d->cgroup_fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->cgroup_fd < 0)
-		return err_sys(e, -errno, "opening the cgroup %s", cgroup);
-	snprintf(path, sizeof(path), "/proc/%d/root", (int)pid);
+	*d = (struct dump){ .root_pid = s->pid, .cgroup = s->cgroup, .opts = s->opts, .next_file_id = 1,
+			    .check_only = check_only, .cgroup_fd = -1, .root_fd = -1 };
+	if (s->cgroup) {
+		d->cgroup_fd = open(s->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (d->cgroup_fd < 0)
+			return err_sys(e, -errno, "opening the cgroup %s", s->cgroup);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/root", (int)s->pid);
 	d->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (d->root_fd < 0)
-		return err_sys(e, -errno, "opening the root of process %d", (int)pid);
-	return 0;
+		return err_sys(e, -errno, "opening the root of process %d", (int)s->pid);
+	r = ns_own(s->pid, &d->ns, e);
+	if (!s->opts) /* a container, whatever it shares with us */
+		d->ns = NS_ALL;
+	return r < 0 ? r : hold_new(s->pid, d->cgroup_fd, &d->hold, e);
 }
 
 void dump_close(struct dump *d)
 {
 	tree_release(d);
+	d->hold = hold_free(d->hold);
 	fd_close(&d->cgroup_fd);
 	fd_close(&d->root_fd);
 	d->sink = sink_free(d->sink);
 	refusals_done(&d->refusals);
+}
+
+static bool part_has(const struct dump *d, const struct cr_part *p, const void *phase)
+{
+	return phase && (!p->ns || p->ns & d->ns);
 }
 
 /* What parts left outside of our memory is undone before anything runs on. */
@@ -91,7 +106,7 @@ static int checks_run(struct dump *d, struct err *e)
 	struct timespec lap;
 
 	for (size_t i = 0; i < cr_parts_n && r >= 0; i++) {
-		if (!cr_parts[i]->check)
+		if (!part_has(d, cr_parts[i], cr_parts[i]->check))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
 		r = cr_parts[i]->check(d, e);
@@ -104,12 +119,12 @@ static int checks_run(struct dump *d, struct err *e)
 
 /* Looks at the tree as it runs.  Half of what is seen may be gone already, so that only a content
  * result counts. */
-static int check_running(pid_t pid, const char *cgroup, struct waits **ret_waits, bool *ret_content,
+static int check_running(const struct dump_subject *s, struct waits **ret_waits, bool *ret_content,
 			 struct err *e)
 {
 	struct err ignored;
 	struct dump d;
-	int r = dump_open(&d, pid, cgroup, true, e);
+	int r = dump_open(&d, s, true, e);
 
 	if (r >= 0)
 		r = tree_collect(&d, e);
@@ -140,7 +155,7 @@ static int settled(struct dump *d, struct err *e)
 /* -EAGAIN: something that passes by itself stands against it. */
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
-	int r = freezer_set(d->cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	int r = hold_stop(d->hold, FREEZE_TIMEOUT_MS, e);
 
 	if (r >= 0)
 		r = settled(d, e);
@@ -157,16 +172,16 @@ static void thaw(struct dump *d)
 {
 	struct err e = { 0 };
 
-	if (d->cgroup_fd >= 0 && freezer_set(d->cgroup_fd, false, FREEZE_TIMEOUT_MS, &e) < 0)
+	if (d->hold && hold_go(d->hold, FREEZE_TIMEOUT_MS, &e) < 0)
 		log_error("%s", err_text(&e));
 }
 
 /* Freezes and checks; d is open afterwards, and the tree frozen, whatever the result. */
-static int freeze_and_check(struct dump *d, pid_t pid, const char *cgroup, bool check_only,
+static int freeze_and_check(struct dump *d, const struct dump_subject *s, bool check_only,
 			    const struct waits *waits, struct timespec *ret_start, struct err *e)
 {
 	for (int i = 0;; i++) {
-		int r = dump_open(d, pid, cgroup, check_only, e);
+		int r = dump_open(d, s, check_only, e);
 
 		d->waits = waits;
 		clock_gettime(CLOCK_MONOTONIC, ret_start);
@@ -181,18 +196,18 @@ static int freeze_and_check(struct dump *d, pid_t pid, const char *cgroup, bool 
 	}
 }
 
-static int check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct waits **ret_waits,
+static int check(const struct dump_subject *s, struct refusals *ret_refusals, struct waits **ret_waits,
 		 struct err *e)
 {
 	struct timespec start;
 	struct dump d;
 	bool content;
-	int r = check_running(pid, cgroup, ret_waits, &content, e);
+	int r = check_running(s, ret_waits, &content, e);
 
 	if (r < 0 || content)
 		return r;
 	/* The word of a tree that stands, for a moment, is what counts. */
-	r = freeze_and_check(&d, pid, cgroup, true, NULL, &start, e);
+	r = freeze_and_check(&d, s, true, NULL, &start, e);
 	refusals_move(&d, ret_refusals);
 	dump_parts_done(&d);
 	thaw(&d);
@@ -200,9 +215,9 @@ static int check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, s
 	return r;
 }
 
-int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e)
+int dump_check(const struct dump_subject *s, struct refusals *ret_refusals, struct err *e)
 {
-	return check(pid, cgroup, ret_refusals, NULL, e);
+	return check(s, ret_refusals, NULL, e);
 }
 
 static int refused(struct run *run, struct err *e)
@@ -216,7 +231,7 @@ static int refused(struct run *run, struct err *e)
 
 static int stage_check(struct run *run, struct err *e)
 {
-	int r = check(run->o->pid, run->o->cgroup, &run->refused, &run->waits, e);
+	int r = check(&run->o->subject, &run->refused, &run->waits, e);
 
 	return r < 0 ? r : refused(run, e);
 }
@@ -224,7 +239,7 @@ static int stage_check(struct run *run, struct err *e)
 /* What appeared since the check on the running tree refuses too, if it does not pass by itself. */
 static int stage_freeze(struct run *run, struct err *e)
 {
-	int r = freeze_and_check(&run->d, run->o->pid, run->o->cgroup, false, run->waits, &run->start, e);
+	int r = freeze_and_check(&run->d, &run->o->subject, false, run->waits, &run->start, e);
 
 	if (r < 0)
 		return r;
@@ -247,6 +262,12 @@ static int stage_stream(struct run *run, struct err *e)
 		for (struct task *t = (d)->tasks[ti_]; t && !t->zombie; t = NULL)   \
 			for (struct thread *th = t->threads; th < t->threads + t->n_threads; th++)
 
+static int all_stand(struct run *run, struct err *e)
+{
+	run->times.freeze_us = us_since(&run->start);
+	return run->o->on_frozen ? run->o->on_frozen(run->o->arg, e) : 0;
+}
+
 /* Frozen tasks can be seized and asked to stop; they do when the cgroup is thawed, without having
  * run an instruction of their own. */
 static int stage_seize(struct run *run, struct err *e)
@@ -254,13 +275,18 @@ static int stage_seize(struct run *run, struct err *e)
 	int r;
 
 	run->seized = true;
+	if (hold_traces(run->d.hold)) {
+		EACH_THREAD(&run->d, t, th)
+			th->group_stopped = hold_group_stopped(run->d.hold, th->tid);
+		return all_stand(run, e);
+	}
 	EACH_THREAD(&run->d, t, th)
 	{
 		r = seize_start(th->tid, e);
 		if (r < 0)
 			return err_context(e, r, "thread %d of process %d", (int)th->nstid, (int)t->nspid);
 	}
-	r = freezer_set(run->d.cgroup_fd, false, FREEZE_TIMEOUT_MS, e);
+	r = hold_go(run->d.hold, FREEZE_TIMEOUT_MS, e);
 	/* Traced tasks count as frozen, so that `frozen 0` may never be said. */
 	if (r < 0 && r != -ETIMEDOUT)
 		return r;
@@ -270,8 +296,7 @@ static int stage_seize(struct run *run, struct err *e)
 		if (r < 0)
 			return err_context(e, r, "thread %d of process %d", (int)th->nstid, (int)t->nspid);
 	}
-	run->times.freeze_us = us_since(&run->start);
-	return run->o->on_frozen ? run->o->on_frozen(run->o->arg, e) : 0;
+	return all_stand(run, e);
 }
 
 static void undo_seize(struct run *run)
@@ -284,7 +309,8 @@ static void undo_seize(struct run *run)
 
 		if (th->agent && agent_cure(ptr_take(th->agent), &e) < 0)
 			log_error("process %d: %s", (int)t->nspid, err_text(&e));
-		seize_detach(th->tid, NULL);
+		if (!hold_traces(run->d.hold))
+			seize_detach(th->tid, NULL);
 	}
 	run->seized = false;
 }
@@ -303,7 +329,7 @@ static int stage_stopped(struct run *run, struct err *e)
 		struct task *t = run->d.tasks[i];
 
 		for (size_t k = 0; k < cr_parts_n && !t->zombie; k++) {
-			if (!cr_parts[k]->stopped)
+			if (!part_has(&run->d, cr_parts[k], cr_parts[k]->stopped))
 				continue;
 			r = cr_parts[k]->stopped(&run->d, t, e);
 			if (r < 0)
@@ -345,7 +371,7 @@ static int task_inside(struct run *run, struct task *t, struct err *e)
 	int r = task_inject(t, &mine), cured;
 
 	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
-		if (!cr_parts[k]->inside)
+		if (!part_has(&run->d, cr_parts[k], cr_parts[k]->inside))
 			continue;
 		r = cr_parts[k]->inside(&run->d, t, &mine);
 		if (r < 0)
@@ -372,7 +398,7 @@ static int stage_inside(struct run *run, struct err *e)
 /* From here on the tasks are pristine and merely frozen: whoever dies, a thaw is all it takes. */
 static int stage_leave(struct run *run, struct err *e)
 {
-	int r = freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	int r = hold_stop(run->d.hold, FREEZE_TIMEOUT_MS, e);
 
 	if (r < 0)
 		return r;
@@ -384,7 +410,7 @@ static int stage_leave(struct run *run, struct err *e)
 	}
 	run->seized = false;
 	/* Each wakes once to enter the freezer's own trap. */
-	return freezer_set(run->d.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	return hold_stop(run->d.hold, FREEZE_TIMEOUT_MS, e);
 }
 
 static int stage_go(struct run *run, struct err *e)
@@ -442,9 +468,10 @@ static int header_put(struct dump *d, struct err *e)
 		return r;
 	uname(&u);
 	clock_gettime(CLOCK_REALTIME, &now);
-	h.has_version = h.has_monotonic_ns = h.has_boottime_ns = h.has_realtime_ns = true;
+	h.has_version = h.has_namespaces = h.has_monotonic_ns = h.has_boottime_ns = h.has_realtime_ns = true;
 	h.has_xfeatures = h.has_pages = h.has_vdso_sha256 = true;
 	h.version = STREAM_VERSION;
+	h.namespaces = d->ns;
 	h.kernel = u.release;
 	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, "monotonic");
 	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, "boottime");
@@ -472,7 +499,7 @@ static int stage_capture(struct run *run, struct err *e)
 	if (r >= 0)
 		r = header_put(d, e);
 	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
-		if (!cr_parts[k]->frozen)
+		if (!part_has(d, cr_parts[k], cr_parts[k]->frozen))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
 		r = cr_parts[k]->frozen(d, e);
@@ -504,11 +531,58 @@ static int stage_pages(struct run *run, struct err *e)
 	return 0;
 }
 
-static const struct stage {
+/* ---- of a checkpoint only ---- */
+
+static int act(struct run *run, enum cr_act what, struct err *e)
+{
+	const struct cr_opts *o = run->o->subject.opts;
+
+	return o->act ? o->act(o->arg, what, run->o->subject.pid, -1, e) : 0;
+}
+
+static int stage_pre_dump(struct run *run, struct err *e)
+{
+	return act(run, CR_ACT_PRE_DUMP, e);
+}
+
+static int stage_folder(struct run *run, struct err *e)
+{
+	return sink_folder_new(run->o->subject.opts->images_fd, &run->d.sink, e);
+}
+
+static void undo_folder(struct run *run)
+{
+	if (run->d.sink)
+		sink_folder_remove(run->d.sink);
+}
+
+static int stage_post_dump(struct run *run, struct err *e)
+{
+	return act(run, CR_ACT_POST_DUMP, e);
+}
+
+/* The last one, and the only one that cannot be undone.  Parts let go of the tree first, while it stands. */
+static int stage_after(struct run *run, struct err *e)
+{
+	enum cr_after after = run->o->subject.opts->after;
+
+	run->times.frozen_us = us_since(&run->start);
+	if (after == CR_AFTER_KILL)
+		return tree_kill(&run->d, e);
+	dump_parts_done(&run->d);
+	for (size_t i = 0; i < run->d.n_tasks && after == CR_AFTER_STOP; i++)
+		if (!run->d.tasks[i]->zombie && kill(run->d.tasks[i]->pid, SIGSTOP) < 0)
+			return err_sys(e, -errno, "stopping process %d", (int)run->d.tasks[i]->nspid);
+	return hold_go(run->d.hold, FREEZE_TIMEOUT_MS, e);
+}
+
+struct stage {
 	const char *name;
 	int (*run)(struct run *run, struct err *e);
 	void (*undo)(struct run *run);
-} stages[] = {
+};
+
+static const struct stage live_stages[] = {
 	{ "check", stage_check, NULL },
 	{ "freeze", stage_freeze, undo_freeze },
 	{ "stream", stage_stream, NULL },
@@ -519,16 +593,34 @@ static const struct stage {
 	{ "go", stage_go, NULL },
 	{ "capture", stage_capture, NULL },
 	{ "pages", stage_pages, NULL },
+	{ NULL, NULL, NULL },
+};
+
+/* By ptrace: the tasks are pristine after `inside` as well, but they stand because they are traced. */
+static const struct stage folder_stages[] = {
+	{ "check", stage_check, NULL },
+	{ "pre-dump", stage_pre_dump, NULL },
+	{ "freeze", stage_freeze, undo_freeze },
+	{ "folder", stage_folder, undo_folder },
+	{ "seize", stage_seize, undo_seize },
+	{ "registers", stage_stopped, NULL },
+	{ "inside", stage_inside, NULL },
+	{ "capture", stage_capture, NULL },
+	{ "pages", stage_pages, NULL },
+	{ "post-dump", stage_post_dump, NULL },
+	{ "after", stage_after, NULL },
+	{ NULL, NULL, NULL },
 };
 
 int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t *ret_bytes,
 	     struct dump_times *ret_times, struct err *e)
 {
+	const struct stage *stages = o->subject.opts ? folder_stages : live_stages;
 	struct run run = { .o = o, .d = { .cgroup_fd = -1, .root_fd = -1 } };
 	size_t i;
 	int r = 0;
 
-	for (i = 0; i < array_len(stages) && r >= 0; i++) {
+	for (i = 0; stages[i].name && r >= 0; i++) {
 		r = stages[i].run(&run, e);
 		if (r >= 0)
 			log_debug("dump: %s done", stages[i].name);

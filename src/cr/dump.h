@@ -1,19 +1,25 @@
 /* dump - taking the state of a container; the stages of it.
  *
  * Whatever happens, the tree goes on as if nothing had been: success leaves it frozen in its cgroup
- * with nothing of us in it, failure leaves it running. */
+ * with nothing of us in it (a checkpoint: as its options say), failure leaves it running. */
 #pragma once
 #include "cr/cr.h"
 #include "cr/mem/mem.h"
 
 struct dump_times {
 	uint64_t freeze_us, capture_us, pages_us;
+	uint64_t frozen_us; /* of a checkpoint: how long the tree stood */
+};
+
+struct dump_subject {
+	pid_t pid;
+	const char *cgroup; /* path of the container's own v2 cgroup; NULL: none, it is stopped by ptrace */
+	const struct cr_opts *opts; /* of a checkpoint into a folder; NULL: a live migration */
 };
 
 struct dump_opts {
-	pid_t pid;
-	const char *cgroup; /* path of the container's own v2 cgroup */
-	int data_fd;
+	struct dump_subject subject;
+	int data_fd; /* of a live migration */
 	/* Each may be NULL; a negative result ends the dump as a failure. */
 	int (*on_frozen)(void *arg, struct err *e);   /* every task stands */
 	int (*wait_go)(void *arg, struct err *e);     /* returns when the link is silenced */
@@ -28,7 +34,7 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 
 /* Only the checks; the tree is frozen for a moment if it is not content as it runs.  0 also where there
  * are refusals. */
-int dump_check(pid_t pid, const char *cgroup, struct refusals *ret_refusals, struct err *e);
+int dump_check(const struct dump_subject *s, struct refusals *ret_refusals, struct err *e);
 
 /* After an engine was killed: switches off what it may have left in the tree, thaws the cgroup, and
  * unmaps what its agents left (recover.c). */
@@ -38,7 +44,7 @@ int dump_recover(pid_t pid, const char *cgroup, struct err *e);
 
 #define FREEZE_TIMEOUT_MS 10000
 
-int dump_open(struct dump *d, pid_t pid, const char *cgroup, bool check_only, struct err *e);
+int dump_open(struct dump *d, const struct dump_subject *s, bool check_only, struct err *e);
 /* What parts left outside of our memory is undone, before anything runs on. */
 void dump_parts_done(struct dump *d);
 void dump_close(struct dump *d);

@@ -134,7 +134,7 @@ static int say_failed(int ctl, const struct err *e)
 int live_dump(pid_t pid, const char *cgroup, int ctl_fd, int data_fd)
 {
 	struct live l = { ctl_fd };
-	struct dump_opts o = { .pid = pid, .cgroup = cgroup, .data_fd = data_fd, .on_frozen = on_frozen,
+	struct dump_opts o = { .subject = { .pid = pid, .cgroup = cgroup }, .data_fd = data_fd, .on_frozen = on_frozen,
 			       .wait_go = wait_go, .on_captured = on_captured, .progress = progress,
 			       .arg = &l };
 	struct refusals rf = REFUSALS_INIT;
@@ -187,7 +187,7 @@ int live_restore(pid_t init, const char *cgroup, int ctl_fd, int data_fd)
 	struct err e = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
-	if (restore_run(&o, &times, &e) < 0)
+	if (restore_run(&o, &times, NULL, &e) < 0)
 		return say_failed(ctl_fd, &e);
 	NUMBER(b, times.build_us);
 	NUMBER(p, times.pages_us);

@@ -85,8 +85,9 @@ static void visit_all(struct dump *d)
 
 int dump_recover(pid_t pid, const char *cgroup, struct err *e)
 {
+	struct dump_subject subject = { .pid = pid, .cgroup = cgroup };
 	struct dump d;
-	int r = dump_open(&d, pid, cgroup, true, e), x = 0;
+	int r = dump_open(&d, &subject, true, e), x = 0;
 
 	if (r >= 0)
 		r = tree_collect(&d, e);

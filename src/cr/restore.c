@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,9 +15,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cr/ns/ids.h"
+#include "cr/ns/ns.h"
+#include "cr/seed.h"
 #include "cr/task/grow.h"
 #include "cr/task/regs.h"
 #include "cr/task/tree.h"
+#include "image/folder.h"
 #include "sys/freezer.h"
 #include "sys/procfs.h"
 
@@ -140,6 +144,22 @@ static int task_load(struct restore *r, const PstreeEntry *p, struct rtask **ret
 	return 0;
 }
 
+/* Sessions and groups that are led from outside of the tree become those of whoever restores it. */
+static void outside_forget(struct restore *r)
+{
+	pid_t sid = r->tasks[0]->nssid, pgid = r->tasks[0]->nspgid;
+	bool sid_in = restore_task(r, sid), pgid_in = restore_task(r, pgid);
+
+	for (size_t i = 0; i < r->n_tasks && r->opts && r->opts->shell_job; i++) {
+		struct rtask *t = r->tasks[i];
+
+		if (!sid_in && t->nssid == sid)
+			t->nssid = 0;
+		if (!pgid_in && t->nspgid == pgid)
+			t->nspgid = 0;
+	}
+}
+
 static int tasks_load(struct restore *r, struct err *e)
 {
 	const struct record *rec;
@@ -157,8 +177,10 @@ static int tasks_load(struct restore *r, struct err *e)
 		}
 		r->tasks[r->n_tasks++] = t;
 	}
-	if (r->n_tasks == 0 || r->tasks[0]->nspid != 1 || r->tasks[0]->zombie)
-		return err_set(e, -EPROTO, "the image does not begin with a living init");
+	if (r->n_tasks == 0 || r->tasks[0]->zombie || (r->ns & CLONE_NEWPID && r->tasks[0]->nspid != 1))
+		return err_set(e, -EPROTO, "the image does not begin with a living %s",
+			       r->ns & CLONE_NEWPID ? "init" : "process");
+	outside_forget(r);
 	for (size_t i = 1; i < r->n_tasks; i++)
 		r->tasks[i]->parent = restore_task(r, r->tasks[i]->nsppid);
 	return 0;
@@ -218,6 +240,11 @@ static void run_done(struct run *run)
 	r->image = image_free(r->image);
 }
 
+static bool part_has(const struct restore *r, const struct cr_part *p, const void *phase)
+{
+	return phase && (!p->ns || p->ns & r->ns);
+}
+
 /* ---- stages ---- */
 
 #define EACH_TASK(r, t)                                      \
@@ -228,22 +255,24 @@ static int stage_load(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
 	const struct record *rec;
-	int x = image_read_stream(run->o->data_fd, &r->image, e);
+	int x = r->opts ? image_read_folder(r->opts->images_fd, &r->image, e) :
+			  image_read_stream(run->o->data_fd, &r->image, e);
 
 	if (x < 0)
 		return x;
 	clock_gettime(CLOCK_MONOTONIC, &run->start);
 	rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
 	if (!rec)
-		return err_set(e, -EPROTO, "the stream has no header");
+		return err_set(e, -EPROTO, "the image has no header");
 	run->pages = ((const GwHeader *)rec->msg)->pages;
+	r->ns = r->opts ? ((const GwHeader *)rec->msg)->namespaces & NS_ALL : NS_ALL;
 	x = tasks_load(r, e);
 	if (x >= 0)
 		x = files_load(r, e);
 	if (x >= 0)
 		x = grow_new(r, &run->grow, e);
 	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
-		if (!cr_parts[i]->load)
+		if (!part_has(r, cr_parts[i], cr_parts[i]->load))
 			continue;
 		x = cr_parts[i]->load(r, e);
 		if (x < 0)
@@ -272,19 +301,19 @@ static int user_ns_differs(struct restore *r, bool *ret, struct err *e)
 static int stage_enter(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
+	const unsigned enter = r->ns & (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP);
 	struct rtask *init = r->tasks[0];
-	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, run->o->init, 0);
+	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, r->init_pid, 0);
 	uint64_t addr;
 	int x;
 
 	if (pidfd < 0)
-		return err_sys(e, -errno, "there is no process %d", (int)run->o->init);
-	r->init_pid = run->o->init;
+		return err_sys(e, -errno, "there is no process %d", (int)r->init_pid);
 	r->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r->cgroup = run->o->cgroup;
-	r->cgroup_fd = open(run->o->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (r->proc_fd < 0 || r->cgroup_fd < 0)
-		return err_sys(e, -errno, "opening %s", r->proc_fd < 0 ? "/proc" : run->o->cgroup);
+	r->cgroup_fd = r->cgroup ? open(r->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (r->proc_fd < 0 || (r->cgroup && r->cgroup_fd < 0))
+		return err_sys(e, -errno, "opening %s", r->proc_fd < 0 ? "/proc" : r->cgroup);
 	x = user_ns_differs(r, &r->user_ns, e);
 	if (x >= 0)
 		x = ids_load(r->proc_fd, r->init_pid, &run->ids, e);
@@ -297,10 +326,10 @@ static int stage_enter(struct run *run, struct err *e)
 	if (x >= 0)
 		x = agent_take_over(r->init_pid, r->init_pid, addr, &init->agent, e);
 	if (x < 0)
-		return err_context(e, x, "taking over gw-init");
+		return err_context(e, x, "taking over the first process");
 	init->threads[0].agent = init->agent;
 	init->pid = init->threads[0].tid = r->init_pid;
-	if (setns(pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP) < 0)
+	if (enter && setns(pidfd, (int)enter) < 0)
 		return err_sys(e, -errno, "entering the container's namespaces");
 	r->root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r->root_fd < 0)
@@ -349,7 +378,7 @@ static int stage_build(struct run *run, struct err *e)
 		if (x < 0)
 			return x;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		if (cr_parts[i]->build && (x = cr_parts[i]->build(r, e)) < 0)
+		if (part_has(r, cr_parts[i], cr_parts[i]->build) && (x = cr_parts[i]->build(r, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
 		log_debug("restore: %s built in %llu us", cr_parts[i]->name, (unsigned long long)us_lap(&lap));
 	}
@@ -381,7 +410,7 @@ static int stage_pages(struct run *run, struct err *e)
 	struct mem_receiver rc = { .filled = filled, .progress = progress, .arg = run };
 	int x;
 
-	run->r.data_fd = run->o->data_fd;
+	run->r.data_fd = run->r.opts ? image_data_fd(run->r.image) : run->o->data_fd;
 	x = mem_receive(&run->r, &rc, e);
 	run->times.pages_us = us_lap(&run->start);
 	return x;
@@ -439,7 +468,7 @@ static int stage_threads(struct run *run, struct err *e)
 		if (x < 0)
 			return x;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		if (cr_parts[i]->finish && (x = cr_parts[i]->finish(r, e)) < 0)
+		if (part_has(r, cr_parts[i], cr_parts[i]->finish) && (x = cr_parts[i]->finish(r, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
 		log_debug("restore: %s finished in %llu us", cr_parts[i]->name,
 			  (unsigned long long)us_lap(&lap));
@@ -473,24 +502,13 @@ static int task_release(struct restore *r, struct rtask *t, struct err *e)
 	return agent_finish(agents, regs, t->n_threads, e);
 }
 
-static int stage_leave(struct run *run, struct err *e)
+static int detach_all(struct restore *r, struct err *e)
 {
-	struct restore *r = &run->r;
 	int x;
 
-	guest_dir_remove();
 	EACH_TASK(r, t)
 	{
-		x = task_release(r, t, e);
-		if (x < 0)
-			return err_context(e, x, "leaving process %d", (int)t->nspid);
-	}
-	x = freezer_set(r->cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
-	if (x < 0)
-		return x;
-	EACH_TASK(r, t)
-	{
-		/* A stop by job control: taken when the cgroup is thawed. */
+		/* A stop by job control: taken when it is let go (or its cgroup thawed). */
 		if (t->core->tc->task_state == TASK_STATE_STOPPED && kill(t->pid, SIGSTOP) < 0)
 			return err_sys(e, -errno, "stopping process %d", (int)t->nspid);
 		for (size_t k = 0; k < t->n_threads; k++) {
@@ -499,15 +517,107 @@ static int stage_leave(struct run *run, struct err *e)
 				return err_context(e, x, "leaving process %d", (int)t->nspid);
 		}
 	}
-	x = freezer_set(r->cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+	return 0;
+}
+
+/* They stay where they are, without a tracer: each wakes once to enter the freezer's own trap. */
+static int detach_frozen(struct run *run, struct err *e)
+{
+	int x = freezer_set(run->r.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
+
+	if (x >= 0)
+		x = detach_all(&run->r, e);
+	if (x >= 0)
+		x = freezer_set(run->r.cgroup_fd, true, FREEZE_TIMEOUT_MS, e);
 	run->times.finish_us = us_lap(&run->start);
 	return x;
 }
 
-static const struct stage {
+static int stage_leave(struct run *run, struct err *e)
+{
+	struct restore *r = &run->r;
+	int x;
+
+	if (!r->opts)
+		guest_dir_remove();
+	EACH_TASK(r, t)
+	{
+		x = task_release(r, t, e);
+		if (x < 0)
+			return err_context(e, x, "leaving process %d", (int)t->nspid);
+	}
+	return r->opts ? 0 : detach_frozen(run, e);
+}
+
+/* ---- from a folder ---- */
+
+static int act(struct run *run, enum cr_act what, struct err *e)
+{
+	const struct cr_opts *o = run->r.opts;
+
+	return o->act ? o->act(o->arg, what, run->r.init_pid, -1, e) : 0;
+}
+
+static int stage_pre_restore(struct run *run, struct err *e)
+{
+	return act(run, CR_ACT_PRE_RESTORE, e);
+}
+
+static int stage_seed(struct run *run, struct err *e)
+{
+	int x = seed_make(&run->r, &run->r.init_pid, e);
+
+	if (x >= 0)
+		x = act(run, CR_ACT_SETUP_NAMESPACES, e);
+	return x < 0 ? x : act(run, CR_ACT_POST_SETUP_NAMESPACES, e);
+}
+
+/* Everything stands, traced and without agents; up to the last of these a failure takes it away. */
+static int stage_acts(struct run *run, struct err *e)
+{
+	static const enum cr_act acts[] = { CR_ACT_POST_RESTORE, CR_ACT_NETWORK_UNLOCK, CR_ACT_PRE_RESUME };
+	int x = 0;
+
+	for (size_t i = 0; i < array_len(acts) && x >= 0; i++)
+		x = act(run, acts[i], e);
+	return x;
+}
+
+static int stage_resume(struct run *run, struct err *e)
+{
+	int x = detach_all(&run->r, e);
+	struct err mine = { 0 };
+
+	run->times.finish_us = us_lap(&run->start);
+	/* It runs: what a script thinks of it changes nothing any more. */
+	if (x >= 0 && act(run, CR_ACT_POST_RESUME, &mine) < 0)
+		log_warn("post-resume: %s", err_text(&mine));
+	return x;
+}
+
+/* Whatever exists of the tree, by what keeps it from being anybody else: agents end with their channels. */
+static void tree_remove(struct run *run)
+{
+	struct restore *r = &run->r;
+	int status;
+
+	if (r->init_pid <= 0)
+		return;
+	for (size_t i = r->n_tasks; i-- > 1;)
+		if (r->tasks[i]->exists && r->tasks[i]->pid > 0 && !r->tasks[i]->zombie)
+			kill(r->tasks[i]->pid, SIGKILL);
+	kill(r->init_pid, SIGKILL);
+	while (waitpid(r->init_pid, &status, __WALL) >= 0 || errno == EINTR)
+		if (WIFEXITED(status) || WIFSIGNALED(status))
+			break;
+}
+
+struct stage {
 	const char *name;
 	int (*run)(struct run *run, struct err *e);
-} stages[] = {
+};
+
+static const struct stage live_stages[] = {
 	{ "reading records", stage_load },
 	{ "entering", stage_enter },
 	{ "disk", stage_disk },
@@ -516,22 +626,43 @@ static const struct stage {
 	{ "files", stage_files },
 	{ "threads", stage_threads },
 	{ "leaving", stage_leave },
+	{ NULL, NULL },
 };
 
-int restore_run(const struct restore_opts *o, struct restore_times *ret, struct err *e)
+static const struct stage folder_stages[] = {
+	{ "reading records", stage_load },
+	{ "pre-restore", stage_pre_restore },
+	{ "first process", stage_seed },
+	{ "entering", stage_enter },
+	{ "building", stage_build },
+	{ "memory", stage_pages },
+	{ "files", stage_files },
+	{ "threads", stage_threads },
+	{ "leaving", stage_leave },
+	{ "scripts", stage_acts },
+	{ "resuming", stage_resume },
+	{ NULL, NULL },
+};
+
+int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *ret_pid, struct err *e)
 {
+	const struct stage *stages = o->opts ? folder_stages : live_stages;
 	struct run run = { .o = o,
-			   .r = { .init_pid = o->init, .cgroup = o->cgroup, .proc_fd = -1,
+			   .r = { .init_pid = o->init, .opts = o->opts, .cgroup = o->cgroup, .proc_fd = -1,
 				  .root_fd = -1, .cgroup_fd = -1, .data_fd = -1 } };
 	int x = 0;
 
-	for (size_t i = 0; i < array_len(stages) && x >= 0; i++) {
+	for (size_t i = 0; stages[i].name && x >= 0; i++) {
 		x = stages[i].run(&run, e);
 		if (x < 0)
 			err_context(e, x, "restore, %s", stages[i].name);
 		else
 			log_debug("restore: %s done", stages[i].name);
 	}
+	if (x < 0 && o->opts)
+		tree_remove(&run);
+	if (ret_pid)
+		*ret_pid = run.r.init_pid;
 	run_done(&run);
 	*ret = run.times;
 	return x;

@@ -8,9 +8,10 @@ struct restore_times {
 };
 
 struct restore_opts {
-	pid_t init;         /* gw-init */
-	const char *cgroup; /* the container's own v2 cgroup */
-	int data_fd;
+	pid_t init;         /* gw-init; live migration only */
+	const char *cgroup; /* the container's own v2 cgroup; NULL: none */
+	int data_fd;        /* live migration only */
+	const struct cr_opts *opts; /* of a restore from a folder; NULL: a live migration */
 	/* Each may be NULL; a negative result ends the restore. */
 	int (*on_plan)(void *arg, size_t tasks, uint64_t pages, struct err *e);
 	int (*wait_disk)(void *arg, struct err *e); /* returns when the disk is complete */
@@ -18,6 +19,7 @@ struct restore_opts {
 	void *arg;
 };
 
-/* Success: the tree stands, frozen in its cgroup, nothing of us in it.  After a failure the container
- * is of no use and the caller kills it. */
-int restore_run(const struct restore_opts *o, struct restore_times *ret, struct err *e);
+/* Success: the tree stands, frozen in its cgroup, nothing of us in it; after a failure the container
+ * is of no use and the caller kills it.  From a folder: the tree runs, *ret_pid (else NULL) is its first
+ * process; after a failure nothing of it is left. */
+int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *ret_pid, struct err *e);

@@ -205,12 +205,12 @@ static int all_walk(struct dump *d, bool check, struct err *e)
 
 static int check(struct dump *d, struct err *e)
 {
-	return all_walk(d, true, e);
+	return d->cgroup_fd < 0 ? 0 : all_walk(d, true, e);
 }
 
 static int frozen(struct dump *d, struct err *e)
 {
-	return all_walk(d, false, e);
+	return d->cgroup_fd < 0 ? 0 : all_walk(d, false, e);
 }
 
 const struct cr_part cr_part_cgroup = {

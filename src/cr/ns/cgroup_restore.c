@@ -57,6 +57,8 @@ int cgroup_load(struct restore *r, struct err *e)
 		x = path_check((const GwCgroup *)rec->msg, e);
 	if (x < 0)
 		return x;
+	if (!r->cgroup)
+		return 0;
 	/* The own folder's descriptor is the engine's from `enter` on; here by its path. */
 	v2 = open(r->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	h = calloc(1, sizeof(*h));
@@ -237,8 +239,11 @@ static int group_set(struct restore *r, const GwCgroup *m, int own, struct err *
 int cgroup_build(struct restore *r, struct err *e)
 {
 	auto_free struct ids *ids = calloc(1, sizeof(*ids));
-	int x = ids ? ids_load(r->proc_fd, r->init_pid, ids, e) : err_sys(e, -ENOMEM, "cgroups");
+	int x;
 
+	if (!r->cgroup)
+		return 0;
+	x = ids ? ids_load(r->proc_fd, r->init_pid, ids, e) : err_sys(e, -ENOMEM, "cgroups");
 	if (x >= 0)
 		x = ids_fs_enter(ids, e);
 	if (x < 0)

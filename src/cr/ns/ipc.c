@@ -110,4 +110,4 @@ static int check(struct dump *d, struct err *e)
 	return r;
 }
 
-const struct cr_part cr_part_ipc = { .name = "IPC namespace", .check = check };
+const struct cr_part cr_part_ipc = { .name = "IPC namespace", .ns = CLONE_NEWIPC, .check = check };

@@ -142,5 +142,5 @@ static int frozen(struct dump *d, struct err *e)
 }
 
 const struct cr_part cr_part_mounts = {
-	.name = "mounts", .check = check, .frozen = frozen, .build = mounts_build
+	.name = "mounts", .ns = CLONE_NEWNS, .check = check, .frozen = frozen, .build = mounts_build
 };

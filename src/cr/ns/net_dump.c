@@ -284,5 +284,5 @@ static int frozen(struct dump *d, struct err *e)
 }
 
 const struct cr_part cr_part_net = {
-	.name = "network", .check = check, .frozen = frozen, .build = net_build
+	.name = "network", .ns = CLONE_NEWNET, .check = check, .frozen = frozen, .build = net_build
 };

@@ -138,5 +138,5 @@ static int finish(struct restore *r, struct err *e)
 }
 
 const struct cr_part cr_part_pidns = {
-	.name = "PID namespace", .inside = inside, .frozen = frozen, .done = done, .finish = finish
+	.name = "PID namespace", .ns = CLONE_NEWPID, .inside = inside, .frozen = frozen, .done = done, .finish = finish
 };

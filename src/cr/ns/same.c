@@ -4,11 +4,14 @@
  * has its own set, the tree grows inside.  Not covered: nested namespaces of a task, refused here
  * by name. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "cr/cr.h"
+#include "cr/ns/ns.h"
 #include "sys/procfs.h"
 
 static const char *const names[] = { "mnt",  "net",
@@ -16,6 +19,35 @@ static const char *const names[] = { "mnt",  "net",
 				     "pid",  "pid_for_children",
 				     "user", "cgroup",
 				     "time", "time_for_children" };
+
+int ns_own(pid_t pid, unsigned *ret, struct err *e)
+{
+	static const struct {
+		const char *file;
+		unsigned flag;
+	} kinds[] = {
+		{ "mnt", CLONE_NEWNS },   { "net", CLONE_NEWNET },	 { "uts", CLONE_NEWUTS },
+		{ "ipc", CLONE_NEWIPC },  { "pid", CLONE_NEWPID },	 { "user", CLONE_NEWUSER },
+		{ "time", CLONE_NEWTIME }, { "cgroup", CLONE_NEWCGROUP },
+	};
+	unsigned found = 0;
+
+	for (size_t i = 0; i < array_len(kinds); i++) {
+		struct stat theirs, ours;
+		char path[64];
+
+		snprintf(path, sizeof(path), "/proc/self/ns/%s", kinds[i].file);
+		if (stat(path, &ours) < 0)
+			continue; /* a kernel without this kind */
+		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, kinds[i].file);
+		if (stat(path, &theirs) < 0)
+			return err_sys(e, -errno, "looking at the namespaces of process %d", (int)pid);
+		if (theirs.st_ino != ours.st_ino || theirs.st_dev != ours.st_dev)
+			found |= kinds[i].flag;
+	}
+	*ret = found;
+	return 0;
+}
 
 static int task_check(struct dump *d, struct task *t, char *const *init, struct err *e)
 {

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "cr/cr.h"
+#include "cr/ns/ns.h"
 
 #define NS 1000000000ll
 
@@ -67,4 +68,4 @@ static int build(struct restore *r, struct err *e)
 	return x;
 }
 
-const struct cr_part cr_part_time = { .name = "clocks", .build = build };
+const struct cr_part cr_part_time = { .name = "clocks", .ns = CLONE_NEWTIME, .build = build };

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "cr/cr.h"
 #include "cr/ns/ids.h"
+#include "cr/ns/ns.h"
 #include "userns.pb-c.h"
 
 static void extents_fill(const struct id_map *m, UidGidExtent *ext, UidGidExtent **ptr)
@@ -88,5 +89,6 @@ static int build(struct restore *r, struct err *e)
 }
 
 const struct cr_part cr_part_userns = { .name = "user namespace",
+					.ns = CLONE_NEWUSER,
 					.frozen = frozen,
 					.build = build };

@@ -82,5 +82,5 @@ static int build(struct restore *r, struct err *e)
 }
 
 const struct cr_part cr_part_uts = {
-	.name = "host name", .inside = inside, .frozen = frozen, .done = done, .build = build
+	.name = "host name", .ns = CLONE_NEWUTS, .inside = inside, .frozen = frozen, .done = done, .build = build
 };

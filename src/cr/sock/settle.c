@@ -19,8 +19,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cr/file/file.h"
+#include "cr/hold.h"
+#include "cr/ns/ns.h"
 #include "cr/sock/sock.h"
-#include "sys/freezer.h"
 
 #define LINGER_TRIES 20
 #define LINGER_STEP_US 1000
@@ -129,7 +130,9 @@ int sock_settled(struct dump *d, struct err *e)
 	char path[64];
 	int r = 0;
 
-	if (d->check_only) /* nothing of this stands against a move */
+	/* Nothing of this stands against a move; and in a network that is not the tree's own it would be the
+	 * affairs of others that we wait for. */
+	if (d->check_only || !(d->ns & CLONE_NEWNET))
 		return 0;
 	s = dump_begin(d);
 	if (!s)
@@ -148,10 +151,10 @@ int sock_settled(struct dump *d, struct err *e)
 		r = settle_once(d, diag, e);
 		if (r != -EAGAIN || i == SETTLE_TRIES)
 			break;
-		r = freezer_set(d->cgroup_fd, false, FREEZE_MS, e);
+		r = hold_go(d->hold, FREEZE_MS, e);
 		usleep(SETTLE_STEP_US);
 		if (r >= 0)
-			r = freezer_set(d->cgroup_fd, true, FREEZE_MS, e);
+			r = hold_stop(d->hold, FREEZE_MS, e);
 		if (r < 0)
 			return r;
 	}

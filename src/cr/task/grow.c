@@ -164,7 +164,7 @@ int grow_begin(struct grow *g, struct err *e)
 		close(dir);
 	if (r < 0)
 		return r;
-	if (init->nssid == 1 && st.ns_sid != 1)
+	if (init->nssid == init->nspid && st.ns_sid != init->nspid)
 		r = session_begin(init->agent, e);
 	g->setsid_done[0] = true;
 	init->exists = true;

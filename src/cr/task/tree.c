@@ -17,12 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cr/hold.h"
+#include "cr/ns/ns.h"
 #include "cr/task/plan.h"
 #include "sys/procfs.h"
 
@@ -102,7 +105,7 @@ static int traced_refuse(struct collect *c, pid_t nspid, const struct proc_statu
 {
 	char where[32];
 
-	if (!st->tracer)
+	if (!st->tracer || st->tracer == getpid())
 		return 0;
 	snprintf(where, sizeof(where), "thread %d", (int)st->ns_pid);
 	return refusals_add(&c->d->refusals, nspid, where, "ptrace", "a debugger (process %d of this host) has it",
@@ -291,8 +294,11 @@ int tree_collect(struct dump *d, struct err *e)
 	r = task_collect(&c, d->root_pid, NULL, &init, e);
 	if (r == 0)
 		r = err_set(e, -ESRCH, "there is no process %d", (int)d->root_pid);
-	if (r > 0 && init->nspid != 1)
+	if (r > 0 && !d->opts && init->nspid != 1)
 		r = err_set(e, -EINVAL, "process %d is not the init of a PID namespace", (int)d->root_pid);
+	if (r > 0 && d->opts && d->ns & CLONE_NEWPID && init->nspid != 1)
+		r = err_set(e, -EINVAL, "process %d lives in a PID namespace that is not ours without being its "
+			    "init: give the init, or run within that namespace", (int)d->root_pid);
 	if (r > 0 && init->zombie)
 		r = err_set(e, -ESRCH, "the container's init has ended");
 	if (r >= 0)
@@ -452,11 +458,64 @@ static int members_check(struct dump *d, struct err *e)
 	return 0;
 }
 
+static bool tree_has(const struct dump *d, pid_t nspid)
+{
+	for (size_t i = 0; i < d->n_tasks; i++)
+		if (d->tasks[i]->nspid == nspid)
+			return true;
+	return false;
+}
+
+/* Of a tree that begins somewhere below: its root's session and group may be led from above, where a
+ * restore finds nobody. */
+static int outside_check(struct dump *d, struct err *e)
+{
+	const struct task *t = d->tasks[0];
+	int r = 0;
+
+	if (!d->opts || d->opts->shell_job || t->nspid == 1)
+		return 0;
+	if (t->nssid != t->nspid && !tree_has(d, t->nssid))
+		r = refusals_add(&d->refusals, t->nspid, "", "session",
+				 "it belongs to session %d, whose leader is not in the tree; --shell-job gives it "
+				 "the session of whoever restores it", (int)t->nssid);
+	else if (t->nspgid != t->nspid && !tree_has(d, t->nspgid))
+		r = refusals_add(&d->refusals, t->nspid, "", "process group",
+				 "it belongs to group %d, whose leader is not in the tree; --shell-job gives it the "
+				 "group of whoever restores it", (int)t->nspgid);
+	return r < 0 ? err_sys(e, r, "checking sessions") : 0;
+}
+
 static int tree_check(struct dump *d, struct err *e)
 {
 	int r = shared_check(d, e);
 
-	return r < 0 ? r : members_check(d, e);
+	if (r >= 0)
+		r = outside_check(d, e);
+	return r < 0 || d->cgroup_fd < 0 ? r : members_check(d, e);
+}
+
+/* ---- the end ---- */
+
+int tree_kill(struct dump *d, struct err *e)
+{
+	/* Children first would tell their parents; a parent that is dead already hears nothing. */
+	for (size_t i = 0; i < d->n_tasks; i++)
+		if (!d->tasks[i]->zombie &&
+		    syscall(SYS_pidfd_send_signal, d->tasks[i]->pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+			return err_sys(e, -errno, "ending process %d", (int)d->tasks[i]->nspid);
+	for (size_t i = 0; i < d->n_tasks; i++) {
+		const struct task *t = d->tasks[i];
+		int status;
+
+		/* Our tracees, and not gone for their parents before we have heard of it. */
+		for (size_t k = 0; !t->zombie && k < t->n_threads; k++)
+			while (waitpid(t->threads[k].tid, &status, __WALL) >= 0 || errno == EINTR)
+				if (WIFEXITED(status) || WIFSIGNALED(status))
+					break;
+	}
+	hold_forget_all(d->hold);
+	return 0;
 }
 
 /* ---- records ---- */

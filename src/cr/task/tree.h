@@ -12,5 +12,8 @@ void tree_release(struct dump *d);
 /* Writes the records of tasks and threads that parts have filled. */
 int tree_put(struct dump *d, struct err *e);
 
+/* Ends all of it, which stands by ptrace, for good. */
+int tree_kill(struct dump *d, struct err *e);
+
 /* task_state of a core, as CRIU numbers them. */
 enum { TASK_STATE_ALIVE = 1, TASK_STATE_DEAD = 2, TASK_STATE_STOPPED = 3 };

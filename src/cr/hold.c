@@ -1,0 +1,213 @@
+#include "cr/hold.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "inject/seize.h"
+#include "sys/freezer.h"
+#include "sys/procfs.h"
+
+/* Rounds over a tree that forks faster than it is found. */
+#define ROUNDS_MAX 1000
+#define THREADS_MAX 1000000
+
+struct held {
+	pid_t tid;
+	bool stands, group_stopped;
+};
+
+struct hold {
+	pid_t root;
+	int cgroup_fd;
+	struct held *list; /* sorted by tid between rounds */
+	size_t n, cap, n_sorted;
+};
+
+int hold_new(pid_t root, int cgroup_fd, struct hold **ret, struct err *e)
+{
+	struct hold *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return err_sys(e, -ENOMEM, "stopping the tree");
+	h->root = root;
+	h->cgroup_fd = cgroup_fd;
+	*ret = h;
+	return 0;
+}
+
+struct hold *hold_free(struct hold *h)
+{
+	if (!h)
+		return NULL;
+	if (hold_traces(h))
+		hold_go(h, 0, NULL);
+	free(h->list);
+	free(h);
+	return NULL;
+}
+
+bool hold_traces(const struct hold *h)
+{
+	return h && h->cgroup_fd < 0;
+}
+
+static int held_cmp(const void *pa, const void *pb)
+{
+	const struct held *a = pa, *b = pb;
+
+	return a->tid < b->tid ? -1 : a->tid > b->tid;
+}
+
+static struct held *held_find(const struct hold *h, pid_t tid)
+{
+	struct held key = { .tid = tid };
+
+	return h->n_sorted ? bsearch(&key, h->list, h->n_sorted, sizeof(key), held_cmp) : NULL;
+}
+
+bool hold_group_stopped(const struct hold *h, pid_t tid)
+{
+	const struct held *x = h ? held_find(h, tid) : NULL;
+
+	return x && x->group_stopped;
+}
+
+void hold_forget_all(struct hold *h)
+{
+	h->n = h->n_sorted = 0;
+}
+
+/* ---- by ptrace ---- */
+
+struct pids {
+	pid_t *v;
+	size_t n, cap;
+};
+
+/* Zombies and what ends under our eyes need no stopping. */
+static int seize_one(struct hold *h, pid_t tid, struct err *e)
+{
+	int r;
+
+	if (held_find(h, tid))
+		return 0;
+	if (h->n >= THREADS_MAX || array_grow(h->list, h->n, h->cap) < 0)
+		return err_sys(e, -ENOMEM, "stopping the tree");
+	r = seize_start(tid, e);
+	if (r == -ESRCH || r == -EPERM) {
+		struct proc_status st;
+		auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		auto_fd int dir = proc_open(proc, tid);
+
+		if (dir < 0 || proc_status_read(dir, &st, NULL) < 0 || st.state == 'Z' || st.state == 'X')
+			return 0;
+	}
+	if (r < 0)
+		return r;
+	h->list[h->n++] = (struct held){ .tid = tid };
+	return 1;
+}
+
+/* All processes below the root as of now, breadth first. */
+static int round_seize(struct hold *h, struct err *e)
+{
+	auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct pids all = { 0 };
+	int r = 0, found = 0;
+
+	if (proc < 0)
+		return err_sys(e, -errno, "opening /proc");
+	if (array_grow(all.v, all.n, all.cap) < 0)
+		return err_sys(e, -ENOMEM, "stopping the tree");
+	all.v[all.n++] = h->root;
+	for (size_t i = 0; i < all.n && r >= 0; i++) {
+		auto_fd int dir = proc_open(proc, all.v[i]);
+		auto_free pid_t *tids = NULL, *kids = NULL;
+		size_t n_tids = 0, n_kids = 0;
+
+		if (dir < 0 || proc_threads(dir, &tids, &n_tids, NULL) < 0)
+			continue;
+		for (size_t k = 0; k < n_tids && r >= 0; k++) {
+			r = seize_one(h, tids[k], e);
+			found += r > 0;
+		}
+		if (r < 0 || proc_children(dir, &kids, &n_kids, NULL) < 0)
+			continue;
+		for (size_t k = 0; k < n_kids && r >= 0; k++) {
+			if (array_grow(all.v, all.n, all.cap) < 0)
+				r = err_sys(e, -ENOMEM, "stopping the tree");
+			else
+				all.v[all.n++] = kids[k];
+		}
+	}
+	free(all.v);
+	return r < 0 ? r : found;
+}
+
+static int round_wait(struct hold *h, struct err *e)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < h->n; i++) {
+		struct held x = h->list[i];
+		int r = x.stands ? 0 : seize_wait(x.tid, &x.group_stopped, e);
+
+		if (r < 0 && r != -ESRCH)
+			return r;
+		x.stands = true;
+		if (r >= 0)
+			h->list[kept++] = x;
+	}
+	h->n = h->n_sorted = kept;
+	if (kept)
+		qsort(h->list, kept, sizeof(*h->list), held_cmp);
+	return 0;
+}
+
+static int traced_stop(struct hold *h, struct err *e)
+{
+	for (int i = 0; i < ROUNDS_MAX; i++) {
+		int found = round_seize(h, e);
+		int r = found < 0 ? found : round_wait(h, e);
+
+		if (r < 0) {
+			hold_go(h, 0, NULL);
+			return r;
+		}
+		if (!found)
+			return h->n ? 0 : err_set(e, -ESRCH, "there is no process %d", (int)h->root);
+	}
+	hold_go(h, 0, NULL);
+	return err_set(e, -ETIMEDOUT, "the tree forks faster than it can be stopped");
+}
+
+static void traced_go(struct hold *h)
+{
+	for (size_t i = 0; i < h->n; i++) {
+		/* One that was only asked to stop must have done so before it can be let go. */
+		if (!h->list[i].stands && seize_wait(h->list[i].tid, NULL, NULL) < 0)
+			continue;
+		seize_detach(h->list[i].tid, NULL);
+	}
+	hold_forget_all(h);
+}
+
+/* ---- either way ---- */
+
+int hold_stop(struct hold *h, int timeout_ms, struct err *e)
+{
+	return h->cgroup_fd >= 0 ? freezer_set(h->cgroup_fd, true, timeout_ms, e) : traced_stop(h, e);
+}
+
+int hold_go(struct hold *h, int timeout_ms, struct err *e)
+{
+	if (h->cgroup_fd >= 0)
+		return freezer_set(h->cgroup_fd, false, timeout_ms, e);
+	traced_go(h);
+	return 0;
+}

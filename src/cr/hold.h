@@ -1,0 +1,28 @@
+/* hold - what makes a tree stand while it is dumped.
+ *
+ * By its cgroup (v2 freezer), where it has one of its own: the whole of it, with one write.  Else by
+ * ptrace: every thread is seized and interrupted, again and again until no new one is found.  A killed
+ * engine leaves the first frozen (the caller, or `recover`, thaws) and the second running. */
+#pragma once
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct hold;
+
+/* cgroup_fd: the caller's, stays open as long as the hold; -1: by ptrace. */
+int hold_new(pid_t root, int cgroup_fd, struct hold **ret, struct err *e);
+struct hold *hold_free(struct hold *h); /* lets go */
+
+/* Everything stands when this returns 0.  -ETIMEDOUT: not all of it obeyed. */
+int hold_stop(struct hold *h, int timeout_ms, struct err *e);
+/* It runs on.  Harmless where it does not stand. */
+int hold_go(struct hold *h, int timeout_ms, struct err *e);
+
+/* By ptrace: threads are traced by us while they stand, and stay so. */
+bool hold_traces(const struct hold *h);
+/* Has this thread, which stands by ptrace, a job-control stop of its own? */
+bool hold_group_stopped(const struct hold *h, pid_t tid);
+/* One that the tree does not consist of any more (it ended, or was killed by us). */
+void hold_forget_all(struct hold *h);
