@@ -87,6 +87,7 @@ struct dump {
 	const struct cr_opts *opts; /* of a checkpoint; NULL in a live migration */
 	unsigned ns;              /* CLONE_NEW* of the namespaces that are the tree's own: the root's, where
 				   * it is not ours.  A live migration's container has all */
+	unsigned named_ns;        /* those that the caller gives a name, and a restore is given; not in ns */
 	struct hold *hold;        /* what makes it stand (hold.h) */
 	int cgroup_fd;            /* the container's own v2 cgroup folder; -1: it has none */
 	const char *cgroup;       /* its path */
@@ -139,6 +140,7 @@ struct restore {
 	struct image *image;
 	const struct cr_opts *opts; /* of a checkpoint; NULL in a live migration */
 	unsigned ns;             /* CLONE_NEW* of the namespaces that are the tree's own */
+	unsigned joined_ns;      /* CLONE_NEW* of those that it is given; not in ns */
 	pid_t init_pid;          /* gw-init's, or the seed's */
 	struct rtask **tasks;    /* parents before children; [0] becomes the init */
 	size_t n_tasks;

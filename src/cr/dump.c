@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "cr/hold.h"
 #include "cr/ns/ns.h"
+#include "cr/ns/outside.h"
 #include "cr/task/restart.h"
 #include "cr/task/tree.h"
 #include "image/folder.h"
@@ -64,6 +65,9 @@ int dump_open(struct dump *d, const struct dump_subject *s, bool check_only, str
 	if (d->root_fd < 0)
 		return err_sys(e, -errno, "opening the root of process %d", (int)s->pid);
 	r = ns_own(s->pid, &d->ns, e);
+	if (r >= 0 && s->opts)
+		r = outside_namespaces(s->opts, s->pid, d->ns, &d->named_ns, e);
+	d->ns &= ~d->named_ns;
 	if (!s->opts) /* a container, whatever it shares with us */
 		d->ns = NS_ALL;
 	return r < 0 ? r : hold_new(s->pid, d->cgroup_fd, &d->hold, e);
@@ -454,8 +458,26 @@ static uint64_t clock_of(const struct dump *d, clockid_t id, const char *name)
 			  clock_offset(pid, name));
 }
 
+static size_t named_fill(const struct dump *d, GwNamedNs *ns, GwNamedNs **list)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < NS_KINDS; i++) {
+		if (!(d->named_ns & ns_flags[i]))
+			continue;
+		gw_named_ns__init(&ns[n]);
+		ns[n].has_flag = true;
+		ns[n].flag = ns_flags[i];
+		ns[n].name = (char *)outside_namespace_name(d->opts, d->root_pid, ns_flags[i]);
+		list[n] = &ns[n];
+		n++;
+	}
+	return n;
+}
+
 static int header_put(struct dump *d, struct err *e)
 {
+	GwNamedNs named[NS_KINDS], *named_list[NS_KINDS];
 	GwHeader h = GW_HEADER__INIT;
 	InventoryEntry inv = INVENTORY_ENTRY__INIT;
 	uint8_t vdso[MEM_HASH_LEN];
@@ -472,6 +494,8 @@ static int header_put(struct dump *d, struct err *e)
 	h.has_xfeatures = h.has_pages = h.has_vdso_sha256 = true;
 	h.version = STREAM_VERSION;
 	h.namespaces = d->ns;
+	h.named_ns = named_list;
+	h.n_named_ns = named_fill(d, named, named_list);
 	h.kernel = u.release;
 	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, "monotonic");
 	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, "boottime");

@@ -301,7 +301,8 @@ static int user_ns_differs(struct restore *r, bool *ret, struct err *e)
 static int stage_enter(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
-	const unsigned enter = r->ns & (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP);
+	const unsigned enter = (r->ns | r->joined_ns) &
+			       (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP);
 	struct rtask *init = r->tasks[0];
 	auto_fd int pidfd = (int)syscall(SYS_pidfd_open, r->init_pid, 0);
 	uint64_t addr;
@@ -565,7 +566,10 @@ static int stage_pre_restore(struct run *run, struct err *e)
 
 static int stage_seed(struct run *run, struct err *e)
 {
-	int x = seed_make(&run->r, &run->r.init_pid, e);
+	int x = run->r.ns & CLONE_NEWNS ? mounts_outside_open(&run->r, e) : 0;
+
+	if (x >= 0)
+		x = seed_make(&run->r, e);
 
 	if (x >= 0)
 		x = act(run, CR_ACT_SETUP_NAMESPACES, e);
@@ -610,6 +614,7 @@ static void tree_remove(struct run *run)
 	while (waitpid(r->init_pid, &status, __WALL) >= 0 || errno == EINTR)
 		if (WIFEXITED(status) || WIFSIGNALED(status))
 			break;
+	cgroup_unseed(r);
 }
 
 struct stage {

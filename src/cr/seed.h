@@ -4,6 +4,7 @@
 #pragma once
 #include "cr/cr.h"
 
-/* r->tasks and r->ns are loaded.  *ret_pid: as we count; a child of ours, or of our parent's where the options
- * say so.  Killed by the caller after a failure of what follows. */
-int seed_make(struct restore *r, pid_t *ret_pid, struct err *e);
+/* r->tasks and r->ns are loaded.  Sets r->init_pid (as we count): a child of ours, or of our parent's where the options
+ * say so; and moves what is given from outside from r->ns to r->joined_ns.  After a failure of this and of what
+ * follows the caller kills it. */
+int seed_make(struct restore *r, struct err *e);

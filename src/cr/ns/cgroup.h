@@ -11,6 +11,9 @@
 struct hierarchy {
 	char *controllers; /* "": v2 */
 	int fd;		   /* the container's own folder in it */
+	char *path;	   /* that folder's, in the hierarchy as we see it; NULL where nobody asks */
+	size_t n_made;	   /* restore: how many folders of the path were made, from its end */
+	bool shared;	   /* dump: processes that are not of the tree are in it too */
 };
 struct hierarchies {
 	struct hierarchy list[HIERARCHIES_MAX];
@@ -22,6 +25,14 @@ struct hierarchies {
  * mounted where we stand are left out. */
 int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err *e);
 void hierarchies_close(struct hierarchies *h);
+
+/* The same for a tree that is no container of liblxc's: its own folder is the one that its first process is in.
+ * Hierarchies where that is the root are left out: nothing there is the tree's. */
+int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e);
+/* Opens, or makes, the folder at this path; no symbolic links, no "..".  Fills in path and n_made. */
+int hierarchy_make(const char *controllers, const char *path, struct hierarchy *ret, struct err *e);
+/* Removes what was made, with all that is below it and holds no process. */
+void hierarchy_unmake(struct hierarchy *h);
 
 /* Settings that travel; early: before processes can be put into the group (v1's cpuset). */
 bool cgroup_setting_known(const char *name, bool *ret_early);

@@ -19,6 +19,7 @@
 #include "cr/cr.h"
 #include "cr/ns/cgroup.h"
 #include "cr/ns/ids.h"
+#include "cr/ns/ns.h"
 
 #define DEPTH_MAX 64
 #define VALUE_MAX 4096
@@ -28,6 +29,7 @@ struct walk {
 	struct dump *d;
 	const struct ids *ids;
 	const char *controllers;
+	const struct hierarchy *h;
 	bool check;
 	struct err *e;
 	char path[PATH_MAX];
@@ -120,6 +122,7 @@ static int group_put(struct walk *w, int dir)
 		return err_sys(w->e, -errno, "the cgroup /%s", w->path);
 	m.controllers = (char *)w->controllers;
 	m.path = w->path;
+	m.outside = *w->path ? NULL : w->h->path;
 	m.has_mode = m.has_uid = m.has_gid = m.has_procs_uid = true;
 	m.mode = st.st_mode & 07777;
 	m.uid = id_inside(&w->ids->uid, st.st_uid);
@@ -139,6 +142,31 @@ static int group_put(struct walk *w, int dir)
 	return r;
 }
 
+static bool group_all_ours(const struct dump *d, int dir, bool *ret_any)
+{
+	auto_free char *text = NULL;
+	bool all = true;
+
+	*ret_any = false;
+	if (fd_read_file_at(dir, "cgroup.procs", PROCS_MAX, &text, NULL) < 0)
+		return true;
+	for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		bool ours = task_by_pid(d, (pid_t)strtol(p, NULL, 10));
+
+		all &= ours;
+		*ret_any |= ours;
+	}
+	return all;
+}
+
+static bool group_has_ours(const struct walk *w, int dir)
+{
+	bool any;
+
+	group_all_ours(w->d, dir, &any);
+	return any;
+}
+
 static int group(struct walk *w, int dir, unsigned depth)
 {
 	size_t len = strlen(w->path);
@@ -146,6 +174,10 @@ static int group(struct walk *w, int dir, unsigned depth)
 	DIR *list;
 	int fd, r;
 
+	/* Groups below one that the tree shares with others may be anybody's; those of its own processes
+	 * count. */
+	if (*w->path && w->h->shared && !group_has_ours(w, dir))
+		return 0;
 	r = w->check ? group_check(w, dir) : group_put(w, dir);
 	if (r < 0)
 		return r;
@@ -190,11 +222,17 @@ static int all_walk(struct dump *d, bool check, struct err *e)
 		return err_sys(e, -ENOMEM, "cgroups");
 	r = ids_load(proc_fd, d->root_pid, ids, e);
 	if (r >= 0)
-		r = hierarchies_open(d->root_pid, d->cgroup_fd, h, e);
+		r = d->opts ? hierarchies_of_tree(d->root_pid, h, e) :
+			      hierarchies_open(d->root_pid, d->cgroup_fd, h, e);
 	for (size_t i = 0; i < h->n && r >= 0; i++) {
+		bool any;
+
+		h->list[i].shared = d->opts && !(d->ns & CLONE_NEWCGROUP) &&
+				    !group_all_ours(d, h->list[i].fd, &any);
 		*w = (struct walk){ .d = d,
 				    .ids = ids,
 				    .controllers = h->list[i].controllers,
+				    .h = &h->list[i],
 				    .check = check,
 				    .e = e };
 		r = group(w, h->list[i].fd, 0);
@@ -203,14 +241,19 @@ static int all_walk(struct dump *d, bool check, struct err *e)
 	return r;
 }
 
+static bool ignored(const struct dump *d)
+{
+	return d->opts && d->opts->cgroups == CR_CGROUP_IGNORE;
+}
+
 static int check(struct dump *d, struct err *e)
 {
-	return d->cgroup_fd < 0 ? 0 : all_walk(d, true, e);
+	return ignored(d) ? 0 : all_walk(d, true, e);
 }
 
 static int frozen(struct dump *d, struct err *e)
 {
-	return d->cgroup_fd < 0 ? 0 : all_walk(d, false, e);
+	return ignored(d) ? 0 : all_walk(d, false, e);
 }
 
 const struct cr_part cr_part_cgroup = {

@@ -241,7 +241,7 @@ int cgroup_build(struct restore *r, struct err *e)
 	auto_free struct ids *ids = calloc(1, sizeof(*ids));
 	int x;
 
-	if (!r->cgroup)
+	if (!r->part_data[NS_DATA_CGROUP])
 		return 0;
 	x = ids ? ids_load(r->proc_fd, r->init_pid, ids, e) : err_sys(e, -ENOMEM, "cgroups");
 	if (x >= 0)
@@ -259,6 +259,70 @@ int cgroup_finish(struct restore *r, struct err *e)
 	int x = each(r, group_fill, e);
 
 	return x < 0 ? x : each(r, group_set, e);
+}
+
+/* ---- of a restore that makes its cgroups itself ---- */
+
+/* Where the tree's own folder of a hierarchy shall be: as asked for, else where it was. */
+static const char *own_path(const struct restore *r, const GwCgroup *m)
+{
+	const char *path = m->outside;
+
+	for (size_t i = 0; i < r->opts->cgroup_roots.n; i++) {
+		const struct cr_pair *p = &r->opts->cgroup_roots.v[i];
+
+		if (!*p->key || strcmp(p->key, m->controllers) == 0)
+			path = p->value;
+	}
+	return path;
+}
+
+static int seed_join(struct restore *r, struct hierarchies *h, const GwCgroup *m, struct err *e)
+{
+	const char *path = own_path(r, m);
+	struct hierarchy *x = &h->list[h->n];
+	char pid[16];
+	int ret;
+
+	if (*m->path || !path || h->n == HIERARCHIES_MAX)
+		return 0;
+	ret = hierarchy_make(m->controllers, path, x, e);
+	if (ret == -ENOENT) {
+		log_warn("this host has no cgroup hierarchy \"%s\"", m->controllers);
+		return 0;
+	}
+	if (ret < 0)
+		return ret;
+	h->n++;
+	snprintf(pid, sizeof(pid), "%d", (int)r->init_pid);
+	ret = fd_write_file_at(x->fd, "cgroup.procs", pid);
+	return ret < 0 ? err_sys(e, ret, "putting the first process into the cgroup %s:%s", m->controllers, path) : 0;
+}
+
+int cgroup_seed(struct restore *r, struct err *e)
+{
+	const struct record *rec;
+	struct hierarchies *h;
+	size_t pos = 0;
+	int x = 0;
+
+	if (r->opts->cgroups == CR_CGROUP_IGNORE)
+		return 0;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return err_sys(e, -ENOMEM, "cgroups");
+	r->part_data[NS_DATA_CGROUP] = h;
+	while (x >= 0 && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos)))
+		x = seed_join(r, h, (const GwCgroup *)rec->msg, e);
+	return x;
+}
+
+void cgroup_unseed(struct restore *r)
+{
+	struct hierarchies *h = r->part_data[NS_DATA_CGROUP];
+
+	for (size_t i = 0; h && i < h->n; i++)
+		hierarchy_unmake(&h->list[i]);
 }
 
 void cgroup_restore_done(struct restore *r)

@@ -1,9 +1,12 @@
 /* hierarchy - finding the container's own folders in the cgroup hierarchies. */
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -38,6 +41,7 @@ void hierarchies_close(struct hierarchies *h)
 {
 	for (size_t i = 0; i < h->n; i++) {
 		free(h->list[i].controllers);
+		free(h->list[i].path);
 		fd_close(&h->list[i].fd);
 	}
 	h->n = 0;
@@ -141,8 +145,7 @@ static int one_add(struct hierarchies *h, const struct mnts *all, const char *co
 		fd = folder_open(all, controllers, out);
 	if (fd < 0)
 		return 0;
-	h->list[h->n].controllers = strdup(controllers);
-	h->list[h->n].fd = fd;
+	h->list[h->n] = (struct hierarchy){ .controllers = strdup(controllers), .fd = fd };
 	return h->list[h->n++].controllers ? 0 : -ENOMEM;
 }
 
@@ -174,4 +177,159 @@ int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err 
 	if (r < 0)
 		hierarchies_close(ret);
 	return r < 0 ? err_context(e, r, "finding the container's cgroups") : 0;
+}
+
+/* ---- of a tree that is no container of liblxc's ---- */
+
+static int tree_add(struct hierarchies *h, const struct mnts *all, const char *controllers, const char *text)
+{
+	auto_free char *path = path_in(text, controllers);
+	int fd;
+
+	if (!path || !path[0] || !path[1] || h->n == HIERARCHIES_MAX)
+		return 0;
+	fd = folder_open(all, controllers, path);
+	if (fd < 0)
+		return 0;
+	h->list[h->n] = (struct hierarchy){ .controllers = strdup(controllers), .fd = fd, .path = ptr_take(path) };
+	return h->list[h->n++].controllers ? 0 : -ENOMEM;
+}
+
+int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e)
+{
+	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	auto_free char *text = NULL;
+	struct mnts all = { 0 };
+	char path[48];
+	int r;
+
+	ret->n = 0;
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)first);
+	r = fd_read_file_at(AT_FDCWD, path, 65536, &text, NULL);
+	if (r < 0)
+		return err_sys(e, r, "reading %s", path);
+	r = mnts_read(proc_fd, getpid(), &all, e);
+	for (const char *line = text; r >= 0 && *line; line += strcspn(line, "\n"), line += *line == '\n') {
+		const char *c = strchr(line, ':'), *end = c ? strchr(c + 1, ':') : NULL;
+		auto_free char *controllers = end ? strndup(c + 1, (size_t)(end - c - 1)) : NULL;
+
+		if (controllers)
+			r = tree_add(ret, &all, controllers, text);
+	}
+	mnts_done(&all);
+	if (r < 0)
+		hierarchies_close(ret);
+	return r < 0 ? err_context(e, r, "finding the tree's cgroups") : 0;
+}
+
+/* A new v1 cpuset takes no process before it has cpus and memory nodes. */
+static void cpuset_fill(int parent, int dir)
+{
+	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
+
+	for (size_t i = 0; i < array_len(files); i++) {
+		auto_free char *have = NULL, *up = NULL;
+
+		if (fd_read_file_at(dir, files[i], 4096, &have, NULL) >= 0 && have[0] <= ' ' &&
+		    fd_read_file_at(parent, files[i], 4096, &up, NULL) >= 0)
+			(void)fd_write_file_at(dir, files[i], up);
+	}
+}
+
+static int path_walk(int top, const char *path, struct hierarchy *h)
+{
+	int dir = fcntl(top, F_DUPFD_CLOEXEC, 0);
+
+	for (const char *p = path; dir >= 0 && *p;) {
+		size_t n = strcspn(p, "/");
+		auto_fd int parent = -1;
+		char name[NAME_MAX + 1];
+
+		if (n == 0) {
+			p++;
+			continue;
+		}
+		parent = dir;
+		if (n > NAME_MAX || strncmp(p, "..", n < 2 ? 2 : n) == 0)
+			return -EINVAL;
+		snprintf(name, sizeof(name), "%.*s", (int)n, p);
+		if (mkdirat(parent, name, 0755) == 0)
+			h->n_made++;
+		else if (errno != EEXIST)
+			return -errno;
+		dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir < 0)
+			return -errno;
+		cpuset_fill(parent, dir);
+		p += n;
+	}
+	return dir < 0 ? -errno : dir;
+}
+
+int hierarchy_make(const char *controllers, const char *path, struct hierarchy *ret, struct err *e)
+{
+	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), top = -1;
+	struct mnts all = { 0 };
+	int r = mnts_read(proc_fd, getpid(), &all, e);
+
+	if (r < 0)
+		return r;
+	*ret = (struct hierarchy){ .fd = -1 };
+	top = folder_open(&all, controllers, "/");
+	mnts_done(&all);
+	if (top < 0)
+		return -ENOENT;
+	ret->controllers = strdup(controllers);
+	ret->path = strdup(path);
+	ret->fd = ret->controllers && ret->path ? path_walk(top, path, ret) : -ENOMEM;
+	if (ret->fd >= 0)
+		return 0;
+	r = err_sys(e, ret->fd, "making the cgroup %s:%s", controllers, path);
+	ret->fd = -1;
+	free(ptr_take(ret->controllers));
+	free(ptr_take(ret->path));
+	return r;
+}
+
+static void below_remove(int dir, unsigned depth)
+{
+	int fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
+	DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	if (!list) {
+		fd_close(&fd);
+		return;
+	}
+	rewinddir(list);
+	while (depth < 64 && (de = readdir(list))) {
+		auto_fd int sub = -1;
+
+		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+			continue;
+		sub = openat(dir, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (sub >= 0)
+			below_remove(sub, depth + 1);
+		unlinkat(dir, de->d_name, AT_REMOVEDIR);
+	}
+	closedir(list);
+}
+
+void hierarchy_unmake(struct hierarchy *h)
+{
+	char *path = h->path;
+
+	if (!h->n_made || h->fd < 0 || !path)
+		return;
+	below_remove(h->fd, 0);
+	for (; h->n_made; h->n_made--) {
+		auto_fd int up = openat(h->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		char *slash = strrchr(path, '/');
+
+		if (up < 0 || !slash || unlinkat(up, slash + 1, AT_REMOVEDIR) < 0)
+			return;
+		*slash = '\0';
+		fd_close(&h->fd);
+		h->fd = fd_take(&up);
+	}
 }

@@ -36,6 +36,9 @@ const struct mnt *mnts_by_id(const struct mnts *m, int id);
 /* The container's root mount. */
 const struct mnt *mnts_top(const struct mnts *m);
 
+/* In front of the key of a mount from outside that was not named but found: the host's path at the dump. */
+#define MNT_AUTO "auto:"
+
 /* What is done about a mount that the target does not have. */
 enum mnt_way {
 	MNT_MAKE,     /* a file system of its own that we make */

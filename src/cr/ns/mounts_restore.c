@@ -19,8 +19,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/parse.h"
 #include "cr/ns/mounts.h"
 #include "cr/ns/ns.h"
+#include "cr/ns/outside.h"
 #include "mnt.pb-c.h"
 
 #define GUEST_DIR "/.godwit"
@@ -31,6 +33,15 @@ struct want {
 	struct want *parent;
 	struct mnt *twin; /* of the target, adopted */
 	bool made, skipped;
+};
+
+/* Trees of mounts from outside, detached. */
+struct outside {
+	struct {
+		const MntEntry *m;
+		int fd;
+	} *list;
+	size_t n, cap;
 };
 
 struct build {
@@ -153,6 +164,21 @@ static int agent_mount(struct build *b, const MntEntry *m, unsigned long flags)
 	return r;
 }
 
+/* Copied while we still stood in the host's mounts (mounts_outside_open). */
+static int outside_attach(struct build *b, const MntEntry *m)
+{
+	const struct outside *o = b->r->part_data[NS_DATA_MOUNTS];
+
+	for (size_t i = 0; o && i < o->n; i++)
+		if (o->list[i].m == m)
+			return syscall(SYS_move_mount, o->list[i].fd, "", AT_FDCWD, m->mountpoint,
+				       MOVE_MOUNT_F_EMPTY_PATH) < 0 ?
+				       err_sys(b->e, -errno, "mounting \"%s\" at %s", m->ext_key, m->mountpoint) :
+				       1;
+	return err_set(b->e, -ENOENT, "the mount %s comes from outside (\"%s\") and is not given", m->mountpoint,
+		       m->ext_key ? m->ext_key : "");
+}
+
 /* The place for a mount lies on the disk, or in a tmpfs whose content has been made. */
 static int want_make(struct build *b, struct want *w)
 {
@@ -164,6 +190,8 @@ static int want_make(struct build *b, struct want *w)
 	const MntEntry *m = w->m;
 	int r;
 
+	if (m->ext_mount)
+		return outside_attach(b, m);
 	if (m->ext_key) {
 		if (mount(m->ext_key, m->mountpoint, NULL, MS_BIND, NULL) < 0)
 			return err_sys(b->e, -errno, "binding %s to %s", m->ext_key, m->mountpoint);
@@ -193,7 +221,7 @@ static int content_make(struct build *b, const struct want *w)
 	struct statfs fs;
 	int r;
 
-	if (strcmp(w->m->fsname, "tmpfs") != 0 || w->m->ext_key ||
+	if (!w->m->fsname || strcmp(w->m->fsname, "tmpfs") != 0 || w->m->ext_key ||
 	    !image_find(b->r->image, REC_GW_TREE_ENTRY, w->m->mnt_id, NULL))
 		return 0;
 	dir = fd_open_in_root(b->r->root_fd, w->m->mountpoint, O_RDONLY | O_DIRECTORY, 0);
@@ -244,13 +272,13 @@ static int want_build(struct build *b, struct want *w)
 /* Whatever a bind shows has to be there before it: made after the mounts of its source's path. */
 static bool bind_waits(struct build *b, const struct want *w)
 {
-	if (!w->m->ext_key || w->twin)
+	if (!w->m->ext_key || w->m->ext_mount || w->twin)
 		return false;
 	for (size_t i = 0; i < b->n; i++) {
 		const struct want *o = &b->want[i];
 		size_t n = strlen(o->m->mountpoint);
 
-		if (o == w || o->made || o->skipped || o->m->ext_key)
+		if (o == w || o->made || o->skipped || (o->m->ext_key && !o->m->ext_mount))
 			continue;
 		if (strncmp(o->m->mountpoint, w->m->ext_key, n) == 0 &&
 		    (w->m->ext_key[n] == 0 || w->m->ext_key[n] == '/'))
@@ -325,4 +353,60 @@ int mounts_build(struct restore *r, struct err *e)
 	mnts_done(&b.have);
 	free(b.want);
 	return x;
+}
+
+/* ---- from outside ---- */
+
+static int outside_open(struct restore *r, struct outside *o, const MntEntry *m, struct err *e)
+{
+	const char *key = m->ext_key ? m->ext_key : "", *path = outside_mount_path(r->opts, key);
+	int fd;
+
+	if (!path && !r->opts->root && str_starts(key, MNT_AUTO))
+		return 0; /* our own mounts are copied, and it is among them */
+	/* A path that an image names counts only for a caller who lets mounts be looked for. */
+	if (!path && str_starts(key, MNT_AUTO) && outside_mount_auto(r->opts))
+		path = key + strlen(MNT_AUTO);
+	if (!path)
+		return err_set(e, -ENOENT, "the mount %s comes from outside as \"%s\", which has to be given (--external "
+			       "mnt[%s]:PATH)", m->mountpoint, key, key);
+	if (array_grow(o->list, o->n, o->cap) < 0)
+		return err_sys(e, -ENOMEM, "mounts");
+	fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, -errno, "the mount %s: opening %s", m->mountpoint, path);
+	o->list[o->n].m = m;
+	o->list[o->n++].fd = fd;
+	return 0;
+}
+
+int mounts_outside_open(struct restore *r, struct err *e)
+{
+	struct outside *o = calloc(1, sizeof(*o));
+	const struct record *rec;
+	size_t pos = 0;
+	int x = 0;
+
+	if (!o)
+		return err_sys(e, -ENOMEM, "mounts");
+	r->part_data[NS_DATA_MOUNTS] = o;
+	while (x >= 0 && (rec = image_find(r->image, REC_MOUNTPOINTS, REC_ANY, &pos))) {
+		const MntEntry *m = (const MntEntry *)rec->msg;
+
+		if (m->ext_mount)
+			x = outside_open(r, o, m, e);
+	}
+	return x;
+}
+
+void mounts_restore_done(struct restore *r)
+{
+	struct outside *o = r->part_data[NS_DATA_MOUNTS];
+
+	for (size_t i = 0; o && i < o->n; i++)
+		fd_close(&o->list[i].fd);
+	if (o)
+		free(o->list);
+	free(o);
+	r->part_data[NS_DATA_MOUNTS] = NULL;
 }

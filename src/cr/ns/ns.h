@@ -31,3 +31,14 @@ struct err;
 int ns_own(pid_t pid, unsigned *ret, struct err *e);
 
 int mounts_build(struct restore *r, struct err *e);
+/* While we stand in the host's mounts: takes hold of those that the tree has from outside. */
+int mounts_outside_open(struct restore *r, struct err *e);
+void mounts_restore_done(struct restore *r);
+
+/* Of a restore that makes its namespaces itself (seed.c): the maps of r->init_pid's user namespace; a time
+ * namespace for children of this process, in which the clocks go on where they were; the seed's cgroups. */
+int userns_maps_write(struct restore *r, struct err *e);
+int timens_make(struct restore *r, struct err *e);
+int cgroup_seed(struct restore *r, struct err *e);
+/* After a failure, when all of the tree is gone: what was made of them goes. */
+void cgroup_unseed(struct restore *r);

@@ -1,9 +1,11 @@
 /* time - the clocks of the time namespace.
  *
  * State: the offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME.  Read: gw_header has the container's
- * clocks at the freeze.  Put back: by whoever starts the container at the target, since offsets can
- * only be written before anyone has entered the namespace; here it is checked that the clocks do
- * not go back. */
+ * clocks at the freeze.  Put back: by whoever starts the container at the target (a restore on its own: by
+ * timens_make), since offsets can only be written before anyone has entered the namespace; here it is checked
+ * that the clocks do not go back. */
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +55,49 @@ static int clock_check(struct restore *r, clockid_t id, const char *name, uint64
 		return err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s",
 			       name, (double)((int64_t)was - now) / 1e9);
 	return 0;
+}
+
+/* Seconds and nanoseconds as the kernel wants them: the latter never negative. */
+static void split(int64_t ns, long long *ret_s, long long *ret_ns)
+{
+	*ret_s = ns / NS - (ns % NS < 0);
+	*ret_ns = ns % NS + (ns % NS < 0 ? NS : 0);
+}
+
+static int offset_for(struct restore *r, clockid_t id, const char *name, uint64_t was, int64_t *ret)
+{
+	struct timespec ts;
+	int64_t ours = 0;
+	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (was > INT64_MAX / 2)
+		return -ERANGE;
+	(void)offset_of(proc_fd, "self", name, &ours);
+	clock_gettime(id, &ts);
+	*ret = (int64_t)was - (ts.tv_sec * NS + ts.tv_nsec - ours);
+	return 0;
+}
+
+int timens_make(struct restore *r, struct err *e)
+{
+	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
+	const GwHeader *h = (const GwHeader *)rec->msg;
+	long long ms, mn, bs, bn;
+	int64_t mono, boot;
+	char text[160];
+	int x = offset_for(r, CLOCK_MONOTONIC, "monotonic", h->monotonic_ns, &mono);
+
+	if (x >= 0)
+		x = offset_for(r, CLOCK_BOOTTIME, "boottime", h->boottime_ns, &boot);
+	if (x < 0)
+		return err_set(e, -EPROTO, "the image has impossible clocks");
+	if (unshare(CLONE_NEWTIME) < 0)
+		return err_sys(e, -errno, "making a time namespace (the kernel needs CONFIG_TIME_NS)");
+	split(mono, &ms, &mn);
+	split(boot, &bs, &bn);
+	snprintf(text, sizeof(text), "monotonic %lld %lld\nboottime %lld %lld\n", ms, mn, bs, bn);
+	x = fd_write_file_at(AT_FDCWD, "/proc/self/timens_offsets", text);
+	return x < 0 ? err_sys(e, x, "setting the clocks of the time namespace") : 0;
 }
 
 static int build(struct restore *r, struct err *e)

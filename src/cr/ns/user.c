@@ -5,8 +5,10 @@
  * differ), which is checked before anything is built.  Not covered: setgroups=deny differing
  * between the two. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "cr/cr.h"
@@ -66,6 +68,44 @@ static int map_compare(const char *what, UidGidExtent *const *want, size_t n,
 				       what, first, last);
 	}
 	return 0;
+}
+
+/* ---- made by us ---- */
+
+static int map_write(struct restore *r, const char *file, UidGidExtent *const *ext, size_t n, struct err *e)
+{
+	auto_buf text = BUF_INIT;
+	char path[48];
+	int x = 0;
+
+	for (size_t i = 0; i < n && x >= 0; i++)
+		x = buf_addf(&text, "%u %u %u\n", ext[i]->first, ext[i]->lower_first, ext[i]->count);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)r->init_pid, file);
+	if (x >= 0 && n)
+		x = fd_write_file_at(AT_FDCWD, path, text.data);
+	return x < 0 ? err_sys(e, x, "writing the user namespace's %s", file) : 0;
+}
+
+int userns_maps_write(struct restore *r, struct err *e)
+{
+	const struct record *rec = image_find(r->image, REC_USERNS, REC_ANY, NULL);
+	const UsernsEntry *u = rec ? (const UsernsEntry *)rec->msg : NULL;
+	char path[48];
+	int x;
+
+	if (!u || u->n_uid_map > IDS_EXTENTS_MAX || u->n_gid_map > IDS_EXTENTS_MAX)
+		return err_set(e, -EPROTO, "the image has no maps of the user namespace");
+	x = map_write(r, "uid_map", u->uid_map, u->n_uid_map, e);
+	if (x < 0)
+		return x;
+	x = map_write(r, "gid_map", u->gid_map, u->n_gid_map, e);
+	if (x != -EPERM)
+		return x;
+	/* Without privilege outside, groups have to be given up first. */
+	snprintf(path, sizeof(path), "/proc/%d/setgroups", (int)r->init_pid);
+	if (fd_write_file_at(AT_FDCWD, path, "deny") < 0)
+		return x;
+	return map_write(r, "gid_map", u->gid_map, u->n_gid_map, e);
 }
 
 static int build(struct restore *r, struct err *e)

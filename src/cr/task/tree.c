@@ -504,12 +504,13 @@ int tree_kill(struct dump *d, struct err *e)
 		if (!d->tasks[i]->zombie &&
 		    syscall(SYS_pidfd_send_signal, d->tasks[i]->pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 			return err_sys(e, -errno, "ending process %d", (int)d->tasks[i]->nspid);
-	for (size_t i = 0; i < d->n_tasks; i++) {
+	/* Our tracees: not gone for their parents before we have heard of it.  An init's end waits for that of all the
+	 * others, a leader's for that of its threads. */
+	for (size_t i = d->n_tasks; i-- > 0;) {
 		const struct task *t = d->tasks[i];
 		int status;
 
-		/* Our tracees, and not gone for their parents before we have heard of it. */
-		for (size_t k = 0; !t->zombie && k < t->n_threads; k++)
+		for (size_t k = t->n_threads; !t->zombie && k-- > 0;)
 			while (waitpid(t->threads[k].tid, &status, __WALL) >= 0 || errno == EINTR)
 				if (WIFEXITED(status) || WIFSIGNALED(status))
 					break;
