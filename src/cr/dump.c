@@ -16,10 +16,10 @@
 #include "cr/hold.h"
 #include "cr/ns/ns.h"
 #include "cr/ns/outside.h"
+#include "cr/task/ids.h"
 #include "cr/task/restart.h"
 #include "cr/task/tree.h"
 #include "image/folder.h"
-#include "inventory.pb-c.h"
 #include "sys/procfs.h"
 
 #define STREAM_VERSION 1
@@ -479,7 +479,6 @@ static int header_put(struct dump *d, struct err *e)
 {
 	GwNamedNs named[NS_KINDS], *named_list[NS_KINDS];
 	GwHeader h = GW_HEADER__INIT;
-	InventoryEntry inv = INVENTORY_ENTRY__INIT;
 	uint8_t vdso[MEM_HASH_LEN];
 	struct timespec now;
 	struct utsname u;
@@ -507,10 +506,7 @@ static int header_put(struct dump *d, struct err *e)
 	r = sink_put(d->sink, REC_GW_HEADER, 0, &h.base, e);
 	if (r < 0)
 		return r;
-	inv.img_version = 2; /* CRIU's "1.1" format */
-	inv.has_fdinfo_per_id = inv.fdinfo_per_id = true;
-	inv.has_ns_per_id = inv.ns_per_id = true;
-	return sink_put(d->sink, REC_INVENTORY, 0, &inv.base, e);
+	return inventory_put(d, e);
 }
 
 static int stage_capture(struct run *run, struct err *e)

@@ -411,7 +411,7 @@ static int stage_pages(struct run *run, struct err *e)
 	struct mem_receiver rc = { .filled = filled, .progress = progress, .arg = run };
 	int x;
 
-	run->r.data_fd = run->r.opts ? image_data_fd(run->r.image) : run->o->data_fd;
+	run->r.data_fd = run->o->data_fd;
 	x = mem_receive(&run->r, &rc, e);
 	run->times.pages_us = us_lap(&run->start);
 	return x;

@@ -5,11 +5,14 @@
  * stand in one file without that suffix, `godwit.records` (frames of frame.h, without pages). */
 #pragma once
 #include "image/record.h"
+#include "stats.pb-c.h"
 
 /* A sink into the folder dir_fd (stays the caller's).  Files are made with O_EXCL beneath it, mode 0600; an
  * image that is there already is -EEXIST with a sentence.  sink_pages opens pages-N.img and pagemap-ID.img (for
- * REC_SHM_ID(n): pagemap-shmem-N.img) and sink_fd then is the pages file, at its end.  sink_end writes
- * everything and inventory.img as the last: a folder without it is no checkpoint. */
+ * REC_SHM_ID(n): pagemap-shmem-(n + 1).img, by vma_entry.shmid) and sink_fd then is the pages file, at its
+ * end; all pages of one process or object come together.  sink_end writes everything and inventory.img as the
+ * last: a folder without it is no checkpoint.  Records of one kind and id come together, blobs right behind
+ * the record they belong to; and an entry's blobs hold as many bytes as it says. */
 int sink_folder_new(int dir_fd, struct sink **ret, struct err *e);
 /* After a failure: removes what the sink has made. */
 void sink_folder_remove(struct sink *s);
@@ -18,6 +21,10 @@ void sink_folder_remove(struct sink *s);
  * of record.h.  image_next_pages then walks the pagemaps: shared objects first, then processes in the order
  * of pstree.img; the fd given to it is ignored. */
 int image_read_folder(int dir_fd, struct image **ret, struct err *e);
+
+/* stats-dump and stats-restore, for which the format has one entry each: s holds the one or the other.  An older
+ * one is replaced. */
+int stats_write(int dir_fd, const StatsEntry *s, struct err *e);
 
 /* The descriptor from which the pages of the frame last given by image_next_pages are to be read, in
  * order, from its present position on.  Of a stream: the stream's.  Stays the image's. */

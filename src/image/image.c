@@ -1,9 +1,7 @@
-/* Reads what a sink wrote.  Everything here comes from another host: each length is checked before
- * it is used, and nothing is allocated that the sender has not sent. */
-#include "image/record.h"
-
+/* Reads what a sink wrote: images as such, and those from a stream (folder_read.c has the others).
+ * Everything here comes from another host: each length is checked before it is used, and nothing is
+ * allocated that the sender has not sent. */
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,20 +9,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "image/frame.h"
-
-struct index {
-	uint32_t kind, id, pos;
-};
-
-struct image {
-	struct record *rec;
-	size_t n, cap;
-	uint64_t total;
-	struct index *by_id, *by_pos; /* sorted by (kind, id, pos) and by (kind, pos) */
-	bool ended;                   /* REC_END was read */
-	bool pages_waiting;           /* `head` is a page frame not yet given out */
-	struct frame_head head;
-};
+#include "image/priv.h"
 
 struct image *image_free(struct image *im)
 {
@@ -35,32 +20,47 @@ struct image *image_free(struct image *im)
 	free(im->rec);
 	free(im->by_id);
 	free(im->by_pos);
+	if (im->pages) {
+		folder_pages_free(im->pages);
+		fd_close(&im->data_fd);
+	}
 	free(im);
 	return NULL;
 }
 AUTO_OF_DEFINE(image)
 
-static int record_add(struct image *im, const struct frame_head *h, const uint8_t *data, struct err *e)
+int image_add(struct image *im, uint32_t kind, uint32_t id, ProtobufCMessage *m, struct err *e)
 {
-	const ProtobufCMessageDescriptor *type = rec_kind_type(h->kind);
+	int r = 0;
+
+	if (im->n >= REC_COUNT_MAX)
+		r = err_set(e, -EPROTO, "there are more than %u records", REC_COUNT_MAX);
+	else if (array_grow(im->rec, im->n, im->cap) < 0)
+		r = err_sys(e, -ENOMEM, "reading records");
+	if (r < 0) {
+		protobuf_c_message_free_unpacked(m, NULL);
+		return r;
+	}
+	im->rec[im->n++] = (struct record){ .kind = kind, .id = id, .msg = m };
+	return 0;
+}
+
+int image_add_packed(struct image *im, uint32_t kind, uint32_t id, const uint8_t *data, size_t len,
+		     struct err *e)
+{
+	const ProtobufCMessageDescriptor *type = rec_kind_type(kind);
 	ProtobufCMessage *m;
 
 	/* A newer sender may have kinds we do not know: they would be state we silently drop. */
 	if (!type)
-		return err_set(e, -EPROTO, "the stream has a record of unknown kind %" PRIu32, h->kind);
-	if (im->n >= REC_COUNT_MAX)
-		return err_set(e, -EPROTO, "the stream has more than %u records", REC_COUNT_MAX);
-	if (array_grow(im->rec, im->n, im->cap) < 0)
-		return err_sys(e, -ENOMEM, "reading records");
-	m = protobuf_c_message_unpack(type, NULL, h->len, data);
+		return err_set(e, -EPROTO, "there is a record of unknown kind %" PRIu32, kind);
+	m = protobuf_c_message_unpack(type, NULL, len, data);
 	if (!m)
-		return err_set(e, -EPROTO, "record %zu (%s) of the stream is malformed", im->n,
-			       rec_kind_name(h->kind));
-	im->rec[im->n++] = (struct record){ .kind = h->kind, .id = h->id, .msg = m };
-	return 0;
+		return err_set(e, -EPROTO, "record %zu (%s) is malformed", im->n, rec_kind_name(kind));
+	return image_add(im, kind, id, m, e);
 }
 
-static int batch_parse(struct image *im, const uint8_t *data, size_t len, struct err *e)
+int image_add_frames(struct image *im, const uint8_t *data, size_t len, struct err *e)
 {
 	size_t at = 0;
 
@@ -69,12 +69,12 @@ static int batch_parse(struct image *im, const uint8_t *data, size_t len, struct
 		int r;
 
 		if (len - at < sizeof(h))
-			return err_set(e, -EPROTO, "the stream has half a record");
+			return err_set(e, -EPROTO, "there is half a record");
 		memcpy(&h, data + at, sizeof(h));
 		at += sizeof(h);
 		if (h.len > len - at)
-			return err_set(e, -EPROTO, "a record is longer than the frame it is in");
-		r = record_add(im, &h, data + at, e);
+			return err_set(e, -EPROTO, "a record is longer than what it is in");
+		r = image_add_packed(im, h.kind, h.id, data + at, h.len, e);
 		if (r < 0)
 			return r;
 		at += h.len;
@@ -84,7 +84,7 @@ static int batch_parse(struct image *im, const uint8_t *data, size_t len, struct
 
 static int batch_read(struct image *im, int fd, struct buf *b, struct err *e)
 {
-	uint64_t len = im->head.len;
+	uint64_t len = im->frame_len;
 	int r;
 
 	if (len > REC_LEN_MAX + FRAME_BATCH_MIN + sizeof(struct frame_head))
@@ -105,7 +105,7 @@ static int batch_read(struct image *im, int fd, struct buf *b, struct err *e)
 			return err_sys(e, r, "the stream broke off within its records");
 		b->len += piece;
 	}
-	return batch_parse(im, (const uint8_t *)b->data, b->len, e);
+	return image_add_frames(im, (const uint8_t *)b->data, b->len, e);
 }
 
 static int by_id_cmp(const void *pa, const void *pb)
@@ -128,7 +128,7 @@ static int by_pos_cmp(const void *pa, const void *pb)
 	return a->pos < b->pos ? -1 : a->pos > b->pos;
 }
 
-static int index_make(struct image *im, struct err *e)
+int image_index(struct image *im, struct err *e)
 {
 	im->by_id = calloc(im->n + 1, sizeof(*im->by_id));
 	im->by_pos = calloc(im->n + 1, sizeof(*im->by_pos));
@@ -142,6 +142,19 @@ static int index_make(struct image *im, struct err *e)
 	return 0;
 }
 
+static int head_read(struct image *im, int fd, const char *within, struct err *e)
+{
+	struct frame_head h;
+	int r = fd_read_full(fd, &h, sizeof(h));
+
+	if (r < 0)
+		return err_sys(e, r, "the stream broke off within %s", within);
+	im->frame_kind = h.kind;
+	im->frame_id = h.id;
+	im->frame_len = h.len;
+	return 0;
+}
+
 int image_read_stream(int fd, struct image **ret, struct err *e)
 {
 	auto_of(image) *im = calloc(1, sizeof(*im));
@@ -151,31 +164,32 @@ int image_read_stream(int fd, struct image **ret, struct err *e)
 
 	if (!im)
 		return err_sys(e, -ENOMEM, "reading the stream");
+	im->data_fd = fd;
 	r = fd_read_full(fd, magic, sizeof(magic));
 	if (r < 0)
 		return err_sys(e, r, "the stream broke off before it began");
 	if (memcmp(magic, STREAM_MAGIC, STREAM_MAGIC_LEN) != 0)
 		return err_set(e, -EPROTO, "this is not a stream of ours, or one of another version");
 	for (;;) {
-		r = fd_read_full(fd, &im->head, sizeof(im->head));
+		r = head_read(im, fd, "its records", e);
 		if (r < 0)
-			return err_sys(e, r, "the stream broke off within its records");
-		if (im->head.kind == REC_PAGES) {
+			return r;
+		if (im->frame_kind == REC_PAGES) {
 			im->pages_waiting = true;
 			break;
 		}
-		if (im->head.kind == REC_END) {
+		if (im->frame_kind == REC_END) {
 			im->ended = true;
 			break;
 		}
-		if (im->head.kind != REC_BATCH)
+		if (im->frame_kind != REC_BATCH)
 			return err_set(e, -EPROTO, "the stream has an unknown frame %" PRIu32,
-				       im->head.kind);
+				       im->frame_kind);
 		r = batch_read(im, fd, &b, e);
 		if (r < 0)
 			return r;
 	}
-	r = index_make(im, e);
+	r = image_index(im, e);
 	if (r < 0)
 		return r;
 	*ret = ptr_take(im);
@@ -219,7 +233,7 @@ const struct record *image_find(const struct image *im, enum rec_kind kind, uint
 	return &im->rec[ix[lo].pos];
 }
 
-static int ranges_check(const struct page_range *rg, size_t n, struct err *e)
+int page_ranges_check(const struct page_range *rg, size_t n, struct err *e)
 {
 	for (size_t i = 0; i < n; i++) {
 		uint64_t bytes, end;
@@ -227,13 +241,13 @@ static int ranges_check(const struct page_range *rg, size_t n, struct err *e)
 		if (rg[i].n_pages == 0 || (rg[i].vaddr & 4095) ||
 		    __builtin_mul_overflow(rg[i].n_pages, 4096ull, &bytes) ||
 		    __builtin_add_overflow(rg[i].vaddr, bytes, &end) || end > 1ull << 57)
-			return err_set(e, -EPROTO, "the stream has an impossible run of pages");
+			return err_set(e, -EPROTO, "there is an impossible run of pages");
 	}
 	return 0;
 }
 
-int image_next_pages(struct image *im, int fd, uint32_t *ret_id, struct page_range **ret, size_t *ret_n,
-		     struct err *e)
+static int stream_next_pages(struct image *im, int fd, uint32_t *ret_id, struct page_range **ret,
+			     size_t *ret_n, struct err *e)
 {
 	auto_free struct page_range *rg = NULL;
 	uint32_t counts[2];
@@ -242,23 +256,23 @@ int image_next_pages(struct image *im, int fd, uint32_t *ret_id, struct page_ran
 	if (im->ended)
 		return 0;
 	if (!im->pages_waiting) {
-		r = fd_read_full(fd, &im->head, sizeof(im->head));
+		r = head_read(im, fd, "memory", e);
 		if (r < 0)
-			return err_sys(e, r, "the stream broke off within memory");
+			return r;
 	}
 	im->pages_waiting = false;
-	if (im->head.kind == REC_END) {
+	if (im->frame_kind == REC_END) {
 		im->ended = true;
 		return 0;
 	}
-	if (im->head.kind != REC_PAGES)
+	if (im->frame_kind != REC_PAGES)
 		return err_set(e, -EPROTO, "the stream has a frame of kind %" PRIu32 " among its pages",
-			       im->head.kind);
+			       im->frame_kind);
 	r = fd_read_full(fd, counts, sizeof(counts));
 	if (r < 0)
 		return err_sys(e, r, "the stream broke off within memory");
 	if (counts[0] == 0 || counts[0] > FRAME_RANGES_MAX ||
-	    im->head.len != sizeof(counts) + counts[0] * sizeof(*rg))
+	    im->frame_len != sizeof(counts) + counts[0] * sizeof(*rg))
 		return err_set(e, -EPROTO, "the stream has a malformed frame of pages");
 	rg = malloc(counts[0] * sizeof(*rg));
 	if (!rg)
@@ -266,11 +280,23 @@ int image_next_pages(struct image *im, int fd, uint32_t *ret_id, struct page_ran
 	r = fd_read_full(fd, rg, counts[0] * sizeof(*rg));
 	if (r < 0)
 		return err_sys(e, r, "the stream broke off within memory");
-	r = ranges_check(rg, counts[0], e);
+	r = page_ranges_check(rg, counts[0], e);
 	if (r < 0)
 		return r;
-	*ret_id = im->head.id;
+	*ret_id = im->frame_id;
 	*ret = ptr_take(rg);
 	*ret_n = counts[0];
 	return 1;
+}
+
+int image_data_fd(const struct image *im)
+{
+	return im->data_fd;
+}
+
+int image_next_pages(struct image *im, int fd, uint32_t *ret_id, struct page_range **ret, size_t *ret_n,
+		     struct err *e)
+{
+	return im->pages ? folder_pages_next(im, ret_id, ret, ret_n, e) :
+			   stream_next_pages(im, fd, ret_id, ret, ret_n, e);
 }

@@ -69,6 +69,8 @@ static const struct {
 	[REC_GW_SOCK] = { "gw-sock", &gw_sock_extra__descriptor },
 	[REC_GW_MEM] = { "gw-mem", &gw_mem__descriptor },
 	[REC_GW_FILE] = { "gw-file", &gw_file__descriptor },
+	[REC_GW_PIECES] = { "gw-pieces", &gw_pieces__descriptor },
+	[REC_GW_FOLDER] = { "gw-folder", &gw_folder__descriptor },
 	[REC_GW_HEADER] = { "gw-header", &gw_header__descriptor },
 	/* These carry a gw_blob until someone gives them a message of their own. */
 	[REC_GW_INOTIFY] = { "gw-inotify", &gw_blob__descriptor },

@@ -1,7 +1,7 @@
 /* record - what a checkpoint consists of: typed protobuf records, and runs of memory pages.
  *
  * The record types are those of CRIU's image format (src/image/proto, one .proto for a family) plus
- * ours in godwit.proto.  A sink takes them: a stream now, a folder of .img files later; a source
+ * ours in godwit.proto.  A sink takes them: a stream, or a folder of .img files (folder.h); a source
  * gives them back.  In a stream all records stand before the first page, so that a restore has its
  * whole plan before memory arrives.
  *
@@ -13,6 +13,7 @@
  * truncated and an error. */
 #pragma once
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,8 @@ enum rec_kind {
 	REC_GW_MISC,
 	REC_GW_MEM,        /* gw_mem; id: pid: what mm_entry cannot say */
 	REC_GW_FILE,       /* gw_file; id: file id: what file_entry cannot say */
+	REC_GW_PIECES,     /* gw_pieces: of a folder only, never handed out */
+	REC_GW_FOLDER,     /* gw_folder: likewise */
 	REC_PAGES = 200,
 	REC_BATCH = 201,
 	REC_KIND_MAX = 256,
@@ -88,6 +91,9 @@ struct page_range {
 };
 int sink_pages(struct sink *s, uint32_t id, const struct page_range *ranges, size_t n, struct err *e);
 int sink_fd(struct sink *s); /* everything buffered is written first */
+/* Whether announcing pages costs nothing, so that it can be done piece by piece while they are copied
+ * (a folder).  In a stream each announcement is a frame of its own. */
+bool sink_piecewise(const struct sink *s);
 int sink_end(struct sink *s, struct err *e);
 uint64_t sink_bytes(const struct sink *s); /* of records, without pages */
 
@@ -101,7 +107,7 @@ struct record {
 	uint32_t kind, id;
 	ProtobufCMessage *msg; /* unpacked; owned by the image */
 };
-struct image; /* all records of a stream, in their order */
+struct image; /* all records of a stream or folder; of each kind in the order they were written in */
 
 /* Reads records up to the first page frame or the end.  *ret is freed with image_free. */
 int image_read_stream(int fd, struct image **ret, struct err *e);

@@ -20,6 +20,7 @@ struct place {
 	/* A seccomp filter of the container's configuration at the bottom of all: 1, and at the target the
 	 * same policy in other instructions: 2. */
 	int policy;
+	const char *via; /* command that passes the stream on from its stdin to its stdout; NULL: none */
 	const char *init, *guest; /* programs: the source's init; gw-init */
 };
 

@@ -40,6 +40,19 @@ static pid_t engine_start(const char *engine, bool verbose, bool source, const s
 	_exit(127);
 }
 
+/* What stands between the engines; ends at the end of the stream. */
+static pid_t via_start(const char *command, int from, int to)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	if (dup2(from, 0) < 0 || dup2(to, 1) < 0)
+		_exit(127);
+	execl("/bin/sh", "sh", "-c", command, NULL);
+	_exit(127);
+}
+
 static void remember(struct move_result *ret, const struct msg *m)
 {
 	size_t at = strlen(ret->numbers);
@@ -141,12 +154,21 @@ int move_run(const struct place *p, const char *engine, bool verbose, const stru
 	pid_t bad;
 	struct end ends[2] = { { .ctl = -1 }, { .ctl = -1 } };
 	const struct ct *cts[2] = { from, to };
-	int data[2], ctl[2][2];
+	int data[2], on[2] = { -1, -1 }, ctl[2][2];
+	pid_t via = 0;
 
 	*ret = (struct move_result){ 0 };
 	if (pipe2(data, O_CLOEXEC) < 0)
 		return -1;
 	fcntl(data[1], F_SETPIPE_SZ, 1 << 20);
+	if (p->via) {
+		if (pipe2(on, O_CLOEXEC) < 0)
+			return -1;
+		via = via_start(p->via, data[0], on[1]);
+		close(data[0]);
+		close(on[1]);
+		data[0] = on[0];
+	}
 	for (int i = 0; i < 2; i++) {
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl[i]) < 0)
 			return -1;
@@ -163,6 +185,8 @@ int move_run(const struct place *p, const char *engine, bool verbose, const stru
 	listen_to(p, ends, ret);
 	if (bad > 0)
 		waitpid(bad, NULL, 0);
+	if (via > 0)
+		waitpid(via, NULL, 0);
 	for (int i = 0; i < 2; i++) {
 		fd_close(&ends[i].ctl);
 		for (int k = 0; k < 300 && waitpid(ends[i].pid, &ends[i].status, WNOHANG) == 0; k++) {

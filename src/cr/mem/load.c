@@ -105,6 +105,20 @@ static int load_cow(struct rtask *t, struct err *e)
 	return k < m->inherited.n ? bad(e, t, at, "inherits what its parent does not have") : 0;
 }
 
+/* Takes the kernel's own areas out of the record, which is the image's: gw_mem says where the vdso was. */
+static void drop_kernel_areas(MmEntry *mm)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < mm->n_vmas; i++) {
+		if (mm->vmas[i]->status & (MS_VDSO | MS_VVAR | MS_VSYSCALL))
+			vma_entry__free_unpacked(mm->vmas[i], NULL);
+		else
+			mm->vmas[n++] = mm->vmas[i];
+	}
+	mm->n_vmas = n;
+}
+
 static int load_task(struct restore *r, struct rmem_all *all, struct rtask *t, struct err *e)
 {
 	const struct record *mm = image_find(r->image, REC_MM, (uint32_t)t->nspid, NULL);
@@ -115,6 +129,7 @@ static int load_task(struct restore *r, struct rmem_all *all, struct rtask *t, s
 	if (!mm || !gw)
 		return err_set(e, -EPROTO, "process %d: the stream has no record of its memory",
 			       (int)t->nspid);
+	drop_kernel_areas((MmEntry *)mm->msg);
 	m->mm = (const MmEntry *)mm->msg;
 	m->gw = (const GwMem *)gw->msg;
 	if (m->mm->n_vmas != m->gw->n_vmas || m->mm->n_vmas > MEM_VMAS_MAX)

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/parse.h"
 #include "cr/mem/priv.h"
 #include "cr/task/attr.h"
 
@@ -68,6 +69,51 @@ uint64_t mem_pages(const struct dump *d)
 	return d->tasks[0]->mem && d->tasks[0]->mem->all ? d->tasks[0]->mem->all->pages : 0;
 }
 
+/* The kernel's own areas, for other readers: no page of them is in the images, and a restore here does
+ * without (mem_load). */
+static uint32_t kernel_area(const struct vma *v)
+{
+	if (str_eq(v->path, "[vsyscall]"))
+		return MS_VSYSCALL;
+	if (!vdso_is_part(v->path))
+		return 0;
+	return MS_REGULAR | MS_ANON_PRIVATE | (str_eq(v->path, "[vdso]") ? MS_VDSO : MS_VVAR);
+}
+
+static int mm_put(struct dump *d, const struct task *t, struct err *e)
+{
+	const struct vma_list *l = &t->mem->vmas;
+	MmEntry mm = *t->mem->mm;
+	auto_free VmaEntry **all = calloc(l->n + 1, sizeof(*all));
+	auto_free VmaEntry *extra = calloc(l->n + 1, sizeof(*extra));
+	size_t k = 0, n_extra = 0;
+
+	if (!all || !extra)
+		return err_set(e, -ENOMEM, "no memory");
+	mm.n_vmas = 0;
+	for (size_t i = 0; i < l->n; i++) {
+		VmaEntry *va = &extra[n_extra];
+
+		if (k < t->mem->mm->n_vmas && t->mem->mm->vmas[k]->start == l->v[i].start) {
+			all[mm.n_vmas++] = t->mem->mm->vmas[k++];
+			continue;
+		}
+		vma_entry__init(va);
+		va->status = kernel_area(&l->v[i]);
+		if (!va->status)
+			continue;
+		va->start = l->v[i].start;
+		va->end = l->v[i].end;
+		va->prot = (uint32_t)l->v[i].prot;
+		va->flags = MAP_PRIVATE | MAP_ANONYMOUS;
+		va->fd = -1;
+		all[mm.n_vmas++] = va;
+		n_extra++;
+	}
+	mm.vmas = all;
+	return sink_put(d->sink, REC_MM, (uint32_t)t->nspid, &mm.base, e);
+}
+
 static int frozen(struct dump *d, struct err *e)
 {
 	for (size_t i = 0; i < d->n_tasks; i++) {
@@ -78,7 +124,7 @@ static int frozen(struct dump *d, struct err *e)
 			continue;
 		if (!t->mem || !t->mem->mm)
 			return err_set(e, -EINVAL, "process %d: memory was not planned", (int)t->nspid);
-		r = sink_put(d->sink, REC_MM, (uint32_t)t->nspid, &t->mem->mm->base, e);
+		r = mm_put(d, t, e);
 		if (r >= 0)
 			r = sink_put(d->sink, REC_GW_MEM, (uint32_t)t->nspid, &t->mem->gw->base, e);
 		if (r < 0)

@@ -15,6 +15,7 @@
 enum mem_status {
 	MS_REGULAR = 1 << 0,
 	MS_STACK = 1 << 1,
+	MS_VSYSCALL = 1 << 2,
 	MS_VDSO = 1 << 3,
 	MS_HEAP = 1 << 5,
 	MS_FILE_PRIVATE = 1 << 6,
@@ -53,7 +54,7 @@ struct mem {
 	bool thp_disabled;
 	/* mem_plan */
 	struct vma_list vmas; /* of the source, text owned */
-	MmEntry *mm;          /* the records, owned; without vdso, vvar, vsyscall */
+	MmEntry *mm;          /* the records, owned; without vdso, vvar, vsyscall, which are added when written */
 	GwMem *gw;
 	struct ranges pages;  /* to be sent */
 	struct mem_all *all;  /* of the whole dump; owned by the first task's */

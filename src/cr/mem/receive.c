@@ -1,6 +1,6 @@
-/* Pages from the stream into the processes.
+/* Pages from the image (a stream, or the files of a folder) into the processes.
  *
- * Each process reads its own pages, from a copy of the stream's descriptor straight into place: four
+ * Each process reads its own pages, from a copy of the image's descriptor straight into place: four
  * times faster than writing into it from outside (shared/kernel.md 3), and charged to its cgroup.
  * Anonymous shared objects are filled by the first process through a mapping for the time being. */
 #include <stdio.h>
@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "cr/mem/priv.h"
+#include "image/folder.h"
 
 int rshm_open(struct restore *r, uint32_t index, int *ret_fd, struct err *e)
 {
@@ -168,7 +169,7 @@ static int receive_shm(struct receiver *rv, struct err *e)
 		ret = AGENT_CALL(a, &base, e, SYS_mmap, 0, all->shms[index].size, PROT_READ | PROT_WRITE,
 				 MAP_SHARED, (uint64_t)number, 0);
 	if (ret >= 0)
-		ret = agent_put_fd(a, rv->r->data_fd, &data, e);
+		ret = agent_put_fd(a, image_data_fd(rv->r->image), &data, e);
 	if (ret < 0)
 		return ret;
 	while (rv->f.more && rv->f.id == REC_SHM_ID(index) && ret >= 0) {
@@ -238,7 +239,7 @@ static int receive_task(struct receiver *rv, struct rtask *t, struct err *e)
 				return err_set(e, -EPROTO, "pages at %llx, where none can be",
 					       (unsigned long long)rv->f.v[i].vaddr);
 		if (f.data < 0)
-			ret = agent_put_fd(t->agent, rv->r->data_fd, &f.data, e);
+			ret = agent_put_fd(t->agent, image_data_fd(rv->r->image), &f.data, e);
 		if (ret >= 0)
 			ret = read_frame(rv, &f, e);
 		if (ret >= 0)

@@ -1,7 +1,8 @@
 /* General registers, extended state (x87, SSE, AVX, AVX-512, PKRU …), signal mask.
  *
- * Read: PTRACE_GETREGS, PTRACE_GETREGSET NT_X86_XSTATE, PTRACE_GETSIGMASK while stopped.  The raw
- * extended state travels in gw_thread.xstate; core_entry gets the x87/SSE part for other readers.
+ * Read: PTRACE_GETREGS, PTRACE_GETREGSET NT_X86_XSTATE, PTRACE_GETSIGMASK while stopped.  Of the extended
+ * state core_entry has the x87/SSE part, and gw_thread.xstate_parts what else is not zero: most of it is
+ * in its initial state in most threads.
  * Put back: agent_finish, after everything else.
  * System calls that the stop interrupted keep their orig_ax and their -512, -513 or -514: the kernel
  * that resumes the thread restarts them.  -516 (ERESTART_RESTARTBLOCK: nanosleep, poll, futex with a
@@ -27,6 +28,10 @@ struct fxsave {
 };
 _Static_assert(sizeof(struct fxsave) == 512, "the legacy area has 512 bytes");
 #define XSAVE_MIN 576 /* with the header behind it */
+#define XSAVE_MAX 65536
+#define LEGACY_LEN offsetof(struct fxsave, padding) /* which is in fpregs */
+#define BLOCK 32u /* what is zero is left out by these */
+_Static_assert(LEGACY_LEN % BLOCK == 0, "blocks begin where fpregs end");
 
 #define USER_CS 0x33 /* 64-bit code, privilege 3; 0x23 is 32-bit */
 
@@ -39,6 +44,52 @@ static int repeat(uint32_t **ret, size_t *ret_n, const uint32_t *from, size_t n)
 	memcpy(*ret, from, n * sizeof(**ret));
 	*ret_n = n;
 	return 0;
+}
+
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+static int part_add(GwThread *x, size_t at, const uint8_t *data, size_t len)
+{
+	GwExtent **v = realloc(x->xstate_parts, (x->n_xstate_parts + 1) * sizeof(*v)), *p;
+
+	if (!v)
+		return -ENOMEM;
+	x->xstate_parts = v;
+	p = malloc(sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	gw_extent__init(p);
+	v[x->n_xstate_parts++] = p;
+	p->has_offset = p->has_data = true;
+	p->offset = at;
+	p->data.data = malloc(len);
+	if (!p->data.data)
+		return -ENOMEM;
+	memcpy(p->data.data, data, len);
+	p->data.len = len;
+	return 0;
+}
+
+static int xstate_fill(GwThread *x, const uint8_t *data, size_t len)
+{
+	size_t at = LEGACY_LEN;
+	int r = 0;
+
+	x->has_xstate_len = true;
+	x->xstate_len = (uint32_t)len;
+	while (at < len && r >= 0) {
+		size_t end = at;
+
+		while (end < len && !is_zero(data + end, len - end < BLOCK ? len - end : BLOCK))
+			end = len - end < BLOCK ? len : end + BLOCK;
+		if (end > at)
+			r = part_add(x, at, data + at, end - at);
+		at = end < len ? end + BLOCK : len;
+	}
+	return r;
 }
 
 static int fpregs_fill(UserX86FpregsEntry *f, const struct thread_regs *r)
@@ -113,14 +164,9 @@ static int thread_record(struct thread *th)
 	ti->gpregs->mode = USER_X86_REGS_MODE__NATIVE;
 	th->extra->has_sigmask = true;
 	th->extra->sigmask = th->regs.sigmask;
-	if (th->regs.xstate) {
-		th->extra->xstate.data = malloc(th->regs.xstate_len);
-		if (!th->extra->xstate.data)
-			return -ENOMEM;
-		memcpy(th->extra->xstate.data, th->regs.xstate, th->regs.xstate_len);
-		th->extra->xstate.len = th->regs.xstate_len;
-		th->extra->has_xstate = true;
-	}
+	if (th->regs.xstate && th->regs.xstate_len >= XSAVE_MIN &&
+	    xstate_fill(th->extra, th->regs.xstate, th->regs.xstate_len) < 0)
+		return -ENOMEM;
 	return fpregs_fill(ti->fpregs, &th->regs);
 }
 
@@ -139,6 +185,48 @@ static int regs_stopped(struct dump *d, struct task *t, struct err *e)
 		if (thread_record(th) < 0)
 			return err_sys(e, -ENOMEM, "recording registers");
 	}
+	return 0;
+}
+
+static int legacy_of_record(const UserX86FpregsEntry *f, struct fxsave *ret)
+{
+	if (f->n_st_space != array_len(ret->st_space) || f->n_xmm_space != array_len(ret->xmm_space))
+		return -EPROTO;
+	ret->cwd = (uint16_t)f->cwd;
+	ret->swd = (uint16_t)f->swd;
+	ret->twd = (uint16_t)f->twd;
+	ret->fop = (uint16_t)f->fop;
+	ret->rip = f->rip;
+	ret->rdp = f->rdp;
+	ret->mxcsr = f->mxcsr;
+	ret->mxcsr_mask = f->mxcsr_mask;
+	memcpy(ret->st_space, f->st_space, sizeof(ret->st_space));
+	memcpy(ret->xmm_space, f->xmm_space, sizeof(ret->xmm_space));
+	return 0;
+}
+
+static int xstate_of_record(const CoreEntry *core, const GwThread *x, struct thread_regs *ret, struct err *e)
+{
+	struct fxsave legacy = { 0 };
+	uint8_t *data;
+
+	if (x->xstate_len < XSAVE_MIN || x->xstate_len > XSAVE_MAX ||
+	    legacy_of_record(core->thread_info->fpregs, &legacy) < 0)
+		return err_set(e, -EPROTO, "a thread's extended state makes no sense");
+	for (size_t i = 0; i < x->n_xstate_parts; i++)
+		if (x->xstate_parts[i]->offset < LEGACY_LEN || x->xstate_parts[i]->offset > x->xstate_len ||
+		    x->xstate_parts[i]->data.len > x->xstate_len - x->xstate_parts[i]->offset)
+			return err_set(e, -EPROTO, "a thread's extended state goes beyond its end");
+	data = calloc(1, x->xstate_len);
+	if (!data)
+		return err_sys(e, -ENOMEM, "reading registers");
+	memcpy(data, &legacy, LEGACY_LEN);
+	for (size_t i = 0; i < x->n_xstate_parts; i++)
+		if (x->xstate_parts[i]->data.len)
+			memcpy(data + x->xstate_parts[i]->offset, x->xstate_parts[i]->data.data,
+			       x->xstate_parts[i]->data.len);
+	ret->xstate = data;
+	ret->xstate_len = x->xstate_len;
 	return 0;
 }
 
@@ -161,8 +249,13 @@ int regs_of_record(const CoreEntry *core, const GwThread *extra, struct thread_r
 	else if (core->tc)
 		out.sigmask = core->tc->blk_sigset;
 	out.restart_left_ns = extra && extra->has_restart_left_ns ? extra->restart_left_ns : -1;
-	if (extra && extra->has_xstate) {
-		if (extra->xstate.len < XSAVE_MIN || extra->xstate.len > 65536)
+	if (extra && extra->has_xstate_len) {
+		int r = xstate_of_record(core, extra, &out, e);
+
+		if (r < 0)
+			return r;
+	} else if (extra && extra->has_xstate) {
+		if (extra->xstate.len < XSAVE_MIN || extra->xstate.len > XSAVE_MAX)
 			return err_set(e, -EPROTO, "a thread's extended state has %zu bytes",
 				       extra->xstate.len);
 		out.xstate = malloc(extra->xstate.len);

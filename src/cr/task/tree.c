@@ -26,6 +26,7 @@
 #include "base/parse.h"
 #include "cr/hold.h"
 #include "cr/ns/ns.h"
+#include "cr/task/ids.h"
 #include "cr/task/plan.h"
 #include "sys/procfs.h"
 
@@ -544,6 +545,8 @@ static int tree_frozen(struct dump *d, struct err *e)
 	for (size_t i = 0; i < d->n_tasks; i++) {
 		int r = task_put(d, d->tasks[i], e);
 
+		if (r >= 0)
+			r = ids_put(d, d->tasks[i], e);
 		if (r < 0)
 			return r;
 	}
@@ -582,26 +585,35 @@ static int core_complete(const struct task *t, struct thread *th)
 	return 0;
 }
 
+static int threads_put(struct dump *d, struct task *t, struct cg_sets *sets, struct err *e)
+{
+	int r = sink_put(d->sink, REC_GW_TASK, (uint32_t)t->nspid, &t->extra->base, e);
+
+	for (size_t k = 0; k < t->n_threads && r >= 0; k++) {
+		struct thread *th = &t->threads[k];
+
+		if (core_complete(t, th) < 0)
+			return err_sys(e, -ENOMEM, "writing processes");
+		r = k ? 0 : cg_set_note(sets, t, e);
+		if (r >= 0)
+			r = sink_put(d->sink, REC_CORE, (uint32_t)th->nstid, &th->core->base, e);
+		if (r >= 0 && !t->zombie)
+			r = sink_put(d->sink, REC_GW_THREAD, (uint32_t)th->nstid, &th->extra->base, e);
+	}
+	return r;
+}
+
 int tree_put(struct dump *d, struct err *e)
 {
-	for (size_t i = 0; i < d->n_tasks; i++) {
-		struct task *t = d->tasks[i];
-		int r = sink_put(d->sink, REC_GW_TASK, (uint32_t)t->nspid, &t->extra->base, e);
+	struct cg_sets sets = { 0 };
+	int r = 0;
 
-		for (size_t k = 0; k < t->n_threads && r >= 0; k++) {
-			struct thread *th = &t->threads[k];
-
-			if (core_complete(t, th) < 0)
-				return err_sys(e, -ENOMEM, "writing processes");
-			r = sink_put(d->sink, REC_CORE, (uint32_t)th->nstid, &th->core->base, e);
-			if (r >= 0 && !t->zombie)
-				r = sink_put(d->sink, REC_GW_THREAD, (uint32_t)th->nstid,
-					     &th->extra->base, e);
-		}
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	for (size_t i = 0; i < d->n_tasks && r >= 0; i++)
+		r = threads_put(d, d->tasks[i], &sets, e);
+	if (r >= 0)
+		r = cg_sets_put(d, &sets, e);
+	cg_sets_done(&sets);
+	return r;
 }
 
 const struct cr_part cr_part_tree = {
