@@ -75,12 +75,13 @@ static int args_parse(int argc, char **argv, struct args *a)
 
 static int check_main(const struct args *a, const char *cgroup)
 {
+	struct dump_subject subject = { .pid = a->tree, .cgroup = cgroup };
 	struct refusals rf = REFUSALS_INIT;
 	auto_free char *text = NULL;
 	struct err e = { 0 };
 	int n;
 
-	if (dump_check(a->tree, cgroup, &rf, &e) < 0) {
+	if (dump_check(&subject, &rf, &e) < 0) {
 		log_error("%s", err_text(&e));
 		refusals_done(&rf);
 		return LIVE_FAILED;
