@@ -10,35 +10,55 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "cr/mem/priv.h"
 #include "image/folder.h"
+
+static int run_copy(struct image *im, struct sink *s, uint32_t id, struct page_range v, const MmEntry *mm,
+		    struct err *e)
+{
+	static char buf[COPY_LEN];
+	struct kept k = { .n = 0 };
+	size_t len = v.n_pages * PAGE;
+	int r = fd_read_full(image_data_fd(im), buf, len), to;
+
+	if (r < 0)
+		return err_sys(e, r, "reading pages");
+	/* As a dump into a folder does. */
+	if (sink_piecewise(s))
+		pages_keep(&k, mm, v.vaddr, buf, len);
+	else
+		k = (struct kept){ .v = { v }, .data = { { buf, len } }, .n = 1, .n_data = 1 };
+	if (!k.n)
+		return 0;
+	r = sink_pages(s, id, k.v, k.n, e);
+	to = r < 0 ? r : sink_fd(s);
+	for (size_t i = 0; i < k.n_data && to >= 0 && r >= 0; i++)
+		r = fd_write_full(to, k.data[i].iov_base, k.data[i].iov_len);
+	return r < 0 || to < 0 ? err_sys(e, r < 0 ? r : to, "writing pages") : 0;
+}
 
 static int pages_copy(struct image *im, struct sink *s, struct err *e)
 {
-	static char buf[1 << 20];
 	struct page_range *v = NULL;
 	uint32_t id;
 	size_t n;
 	int r;
 
 	while ((r = image_next_pages(im, image_data_fd(im), &id, &v, &n, e)) > 0) {
-		uint64_t left = 0;
-		int to;
+		const struct record *mm = id & REC_SHM_ID(0) ? NULL : image_find(im, REC_MM, id, NULL);
 
-		r = sink_pages(s, id, v, n, e);
-		for (size_t i = 0; i < n; i++)
-			left += v[i].n_pages * 4096;
+		for (size_t i = 0; i < n && r >= 0; i++)
+			while (v[i].n_pages && r >= 0) {
+				uint64_t take = v[i].n_pages < COPY_LEN / PAGE ? v[i].n_pages : COPY_LEN / PAGE;
+
+				r = run_copy(im, s, id, (struct page_range){ v[i].vaddr, take },
+					     mm ? (const MmEntry *)mm->msg : NULL, e);
+				v[i].vaddr += take * PAGE;
+				v[i].n_pages -= take;
+			}
 		free(v);
-		to = r < 0 ? r : sink_fd(s);
-		while (to >= 0 && left && r >= 0) {
-			size_t len = left < sizeof(buf) ? (size_t)left : sizeof(buf);
-
-			r = fd_read_full(image_data_fd(im), buf, len);
-			if (r >= 0)
-				r = fd_write_full(to, buf, len);
-			left -= len;
-		}
 		if (r < 0)
-			return err_sys(e, r, "copying pages");
+			return r;
 	}
 	return r;
 }

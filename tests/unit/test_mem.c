@@ -206,12 +206,45 @@ static void limits(void **state)
 	assert_true(limits_parse("", v) < 0);
 }
 
+/* Zeros are left out where nothing put there reads as zeros, and nowhere else. */
+static void zeros(void **state)
+{
+	static char data[8 * PAGE] __attribute__((aligned(4096)));
+	VmaEntry file = VMA_ENTRY__INIT, anon = VMA_ENTRY__INIT, *list[] = { &file, &anon };
+	MmEntry mm = MM_ENTRY__INIT;
+	struct kept k = { .n = 0 };
+
+	file.start = 0x10000;
+	file.end = anon.start = 0x12000;
+	anon.end = 0x20000;
+	file.status = MS_FILE_PRIVATE;
+	anon.status = MS_ANON_PRIVATE;
+	mm.vmas = list;
+	mm.n_vmas = 2;
+	data[4 * PAGE - 1] = 1; /* only the last byte of the fourth */
+	data[6 * PAGE + 40] = 1;
+	data[7 * PAGE] = 1;
+	pages_keep(&k, &mm, 0x10000, data, sizeof(data));
+	assert_int_equal(k.pages, 5);
+	assert_int_equal(k.n, 3);
+	assert_int_equal(k.v[0].vaddr, 0x10000);
+	assert_int_equal(k.v[0].n_pages, 2);
+	assert_int_equal(k.v[1].vaddr, 0x13000);
+	assert_int_equal(k.v[2].vaddr, 0x16000);
+	assert_int_equal(k.v[2].n_pages, 2);
+	assert_ptr_equal(k.data[2].iov_base, data + 6 * PAGE);
+	assert_int_equal(k.data[2].iov_len, 2 * PAGE);
+	k.n = k.n_data = 0;
+	pages_keep(&k, NULL, 0, data, 3 * PAGE);
+	assert_int_equal(k.n, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(vma_smaps), cmocka_unit_test(vma_hostile), cmocka_unit_test(vma_own),
 		cmocka_unit_test(range_lists), cmocka_unit_test(scan_own), cmocka_unit_test(hash),
-		cmocka_unit_test(timers), cmocka_unit_test(limits),
+		cmocka_unit_test(timers), cmocka_unit_test(limits), cmocka_unit_test(zeros),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

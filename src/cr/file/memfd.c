@@ -21,6 +21,7 @@
 
 #define PREFIX "/memfd:"
 #define SUFFIX " (deleted)"
+#define SHMID 0x40000000u /* shmids of memfds; those of anonymous shared memory count from 1 */
 #define MEMFD_LIMIT (512ull << 20)
 #define NAME_LEN_MAX 249
 
@@ -81,7 +82,7 @@ static int inode_put(struct dump *d, const struct ofile *f, struct err *e)
 	idmap_uid_in(map, st.st_uid, &me.uid);
 	idmap_gid_in(map, st.st_gid, &me.gid);
 	me.size = (uint64_t)st.st_size;
-	me.shmid = f->id;
+	me.shmid = SHMID | f->id;
 	me.seals = (uint32_t)seals;
 	me.inode_id = f->id;
 	r = sink_put(d->sink, REC_MEMFD, f->id, &me.base, e);

@@ -43,6 +43,9 @@ uint64_t mem_pages(const struct dump *d);
 typedef int (*mem_progress)(void *arg, uint64_t bytes, uint64_t total);
 int mem_send_pages(struct dump *d, mem_progress progress, void *arg, struct err *e);
 
+/* Pages that have got into the image: fewer than were planned where pages of zeros are left out (a folder). */
+void mem_written(const struct dump *d, uint64_t *ret_private, uint64_t *ret_shared);
+
 #define MEM_HASH_LEN 32
 /* Of this kernel's vdso as this process sees it. */
 int mem_vdso_hash(uint8_t ret_hash[MEM_HASH_LEN], struct err *e);

@@ -16,7 +16,6 @@
 #include "base/fd.h"
 #include "cr/mem/priv.h"
 
-#define COPY_LEN (1u << 20)
 #define FRAME_PAGES 4096u /* 16 MiB: what an agent reads in one go at the other end */
 #define FRAME_RANGES 1024u
 #define HUGE_PAGES 512u
@@ -61,9 +60,12 @@ struct sender {
 	char *buf;
 	mem_progress progress;
 	void *arg;
-	uint64_t sent, total;
+	uint64_t sent, total; /* bytes, with what was left out */
+	bool sparse;          /* pages of zeros are left out */
+	uint64_t written;     /* pages of the present source */
 	/* the present source */
 	pid_t pid;
+	const MmEntry *mm; /* NULL: a shared object */
 	int fd; /* of /proc/PID/mem or of the shared object; pread at the page's address */
 };
 
@@ -107,18 +109,68 @@ static int read_pieces(struct sender *s, const struct iovec *v, size_t n, size_t
 	return 0;
 }
 
+static int write_vector(int fd, struct iovec *v, size_t n)
+{
+	while (n) {
+		ssize_t done = writev(fd, v, n < IOV_MAX ? (int)n : IOV_MAX);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return -errno;
+		while (n && (size_t)done >= v->iov_len) {
+			done -= (ssize_t)v->iov_len;
+			v++;
+			n--;
+		}
+		if (n) {
+			v->iov_base = (char *)v->iov_base + done;
+			v->iov_len -= (size_t)done;
+		}
+	}
+	return 0;
+}
+
+/* Announces what is worth it of the pieces in the buffer, and writes it. */
+static int write_sparse(struct sender *s, uint32_t id, const struct iovec *v, size_t n, struct err *e)
+{
+	struct kept k;
+	size_t at = 0;
+	int r, fd;
+
+	k.n = k.n_data = 0;
+	k.pages = 0;
+	for (size_t i = 0; i < n; i++) {
+		pages_keep(&k, s->mm, (uint64_t)(uintptr_t)v[i].iov_base, s->buf + at, v[i].iov_len);
+		at += v[i].iov_len;
+	}
+	s->written += k.pages;
+	if (!k.n)
+		return 0;
+	r = sink_pages(s->sink, id, k.v, k.n, e);
+	if (r < 0)
+		return r;
+	fd = sink_fd(s->sink);
+	r = fd < 0 ? fd : write_vector(fd, k.data, k.n_data);
+	return r < 0 ? err_sys(e, r, "writing pages") : 0;
+}
+
+static int write_all(struct sender *s, size_t len, struct err *e)
+{
+	int fd = sink_fd(s->sink), r = fd < 0 ? fd : fd_write_full(fd, s->buf, len);
+
+	s->written += len / PAGE;
+	return r < 0 ? err_sys(e, r, "writing pages to the stream") : 0;
+}
+
 static int send_frame(struct sender *s, uint32_t id, const struct page_range *v, size_t n, struct err *e)
 {
 	struct iovec piece[IOV_MAX];
 	size_t n_pieces = 0, len = 0;
-	int r, fd;
+	int r = s->sparse ? 0 : sink_pages(s->sink, id, v, n, e);
 
-	r = sink_pages(s->sink, id, v, n, e);
 	if (r < 0)
 		return r;
-	fd = sink_fd(s->sink);
-	if (fd < 0)
-		return err_sys(e, fd, "writing the stream");
 	for (size_t i = 0; i < n; i++) {
 		uint64_t at = v[i].vaddr, left = v[i].n_pages * PAGE;
 
@@ -135,9 +187,9 @@ static int send_frame(struct sender *s, uint32_t id, const struct page_range *v,
 			if (r < 0)
 				return err_sys(e, r, "reading memory at %llx",
 					       (unsigned long long)(uintptr_t)piece[0].iov_base);
-			r = fd_write_full(fd, s->buf, len);
+			r = s->sparse ? write_sparse(s, id, piece, n_pieces, e) : write_all(s, len, e);
 			if (r < 0)
-				return err_sys(e, r, "writing pages to the stream");
+				return r;
 			s->sent += len;
 			n_pieces = len = 0;
 		}
@@ -187,11 +239,13 @@ static int send_all(struct dump *d, struct sender *s, struct err *e)
 
 	for (size_t i = 0; i < all->n_shms && r >= 0; i++) {
 		s->pid = 0;
+		s->mm = NULL;
 		s->fd = all->shms[i].fd;
 		r = send_ranges(s, REC_SHM_ID((uint32_t)i), &all->shms[i].pages, e);
 		if (r < 0)
 			err_context(e, r, "shared memory");
 	}
+	all->shm_written = s->written;
 	for (size_t i = 0; i < d->n_tasks && r >= 0; i++) {
 		struct task *t = d->tasks[i];
 		auto_fd int fd = -1;
@@ -202,17 +256,20 @@ static int send_all(struct dump *d, struct sender *s, struct err *e)
 		if (fd < 0)
 			return err_sys(e, -errno, "opening the memory of process %d", (int)t->nspid);
 		s->pid = t->pid;
+		s->mm = t->mem->mm;
 		s->fd = fd;
 		r = send_ranges(s, (uint32_t)t->nspid, &t->mem->pages, e);
 		if (r < 0)
 			err_context(e, r, "process %d", (int)t->nspid);
 	}
+	all->written = s->written - all->shm_written;
 	return r;
 }
 
 int mem_send_pages(struct dump *d, mem_progress progress, void *arg, struct err *e)
 {
 	struct sender s = { .sink = d->sink, .progress = progress, .arg = arg,
+			    .sparse = sink_piecewise(d->sink),
 			    .total = mem_pages(d) * PAGE };
 	int r;
 
@@ -226,7 +283,7 @@ int mem_send_pages(struct dump *d, mem_progress progress, void *arg, struct err 
 	r = send_all(d, &s, e);
 	munmap(s.buf, COPY_LEN);
 	if (r >= 0 && s.sent != s.total)
-		return err_set(e, -EIO, "%llu bytes of memory were sent, %llu were announced",
+		return err_set(e, -EIO, "%llu bytes of memory were sent, %llu were planned",
 			       (unsigned long long)s.sent, (unsigned long long)s.total);
 	return r;
 }

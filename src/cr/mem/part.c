@@ -69,6 +69,14 @@ uint64_t mem_pages(const struct dump *d)
 	return d->tasks[0]->mem && d->tasks[0]->mem->all ? d->tasks[0]->mem->all->pages : 0;
 }
 
+void mem_written(const struct dump *d, uint64_t *ret_private, uint64_t *ret_shared)
+{
+	const struct mem_all *all = d->tasks[0]->mem ? d->tasks[0]->mem->all : NULL;
+
+	*ret_private = all ? all->written : 0;
+	*ret_shared = all ? all->shm_written : 0;
+}
+
 /* The kernel's own areas, for other readers: no page of them is in the images, and a restore here does
  * without (mem_load). */
 static uint32_t kernel_area(const struct vma *v)

@@ -1,5 +1,7 @@
 /* Inside of cr/mem. */
 #pragma once
+#include <sys/uio.h>
+
 #include "base/mem.h"
 #include "cr/mem/mem.h"
 #include "cr/mem/vma.h"
@@ -80,6 +82,7 @@ struct mem_all {
 	struct mapped_file *files;
 	size_t n_files, cap_files;
 	uint64_t pages;
+	uint64_t written, shm_written; /* pages that are in the image; of processes, of shared objects */
 };
 
 int mem_check(struct dump *d, struct err *e);
@@ -87,6 +90,18 @@ struct mem *mem_of(struct task *t); /* made when absent; NULL: no memory */
 int mem_plan_task(struct dump *d, struct mem_all *all, struct task *t, struct err *e);
 int mem_plan_shms(struct mem_all *all, struct err *e);
 int mem_plan_cow(struct task *t, struct err *e);
+
+/* What of some copied pages is worth keeping (zero.c). */
+#define COPY_LEN (1u << 20)
+struct kept {
+	struct page_range v[COPY_LEN / PAGE];
+	struct iovec data[COPY_LEN / PAGE];
+	size_t n, n_data;
+	uint64_t pages;
+};
+/* Adds `len` bytes that were read at `at`, without pages of zeros.  At most COPY_LEN in all.  mm: of the
+ * process; NULL: a shared object, `at` being the offset. */
+void pages_keep(struct kept *k, const MmEntry *mm, uint64_t at, char *data, size_t len);
 
 /* ---- both ---- */
 
