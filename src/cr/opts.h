@@ -106,5 +106,3 @@ struct cr_stats {
 	/* restore */
 	uint64_t forking_us, restore_us, pages_compared, pages_skipped_cow, pages_restored;
 };
-/* Writes stats-restore, or stats-dump, into the folder (the work directory, where there is one). */
-int cr_stats_write(int dir_fd, bool restore, const struct cr_stats *s, struct err *e);

@@ -5,7 +5,6 @@
  * stand in one file without that suffix, `godwit.records` (frames of frame.h, without pages). */
 #pragma once
 #include "image/record.h"
-#include "stats.pb-c.h"
 
 /* A sink into the folder dir_fd (stays the caller's).  Files are made with O_EXCL beneath it, mode 0600; an
  * image that is there already is -EEXIST with a sentence.  sink_pages opens pages-N.img and pagemap-ID.img (for
@@ -21,10 +20,6 @@ void sink_folder_remove(struct sink *s);
  * of record.h.  image_next_pages then walks the pagemaps: shared objects first, then processes in the order
  * of pstree.img; the fd given to it is ignored. */
 int image_read_folder(int dir_fd, struct image **ret, struct err *e);
-
-/* stats-dump and stats-restore, for which the format has one entry each: s holds the one or the other.  An older
- * one is replaced. */
-int stats_write(int dir_fd, const StatsEntry *s, struct err *e);
 
 /* The descriptor from which the pages of the frame last given by image_next_pages are to be read, in
  * order, from its present position on.  Of a stream: the stream's.  Stays the image's. */

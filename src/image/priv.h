@@ -98,9 +98,7 @@ bool folder_kind_apart(uint32_t kind, const ProtobufCMessage *m);
 #define FOLDER_NS_UNKNOWN 1u /* of a file PER_NS where nothing says the number */
 
 #define IMG_COMMON_MAGIC 0x54564319u
-#define IMG_SERVICE_MAGIC 0x55105940u
 #define PAGEMAP_MAGIC 0x56084025u
-#define STATS_MAGIC 0x57093306u
 
 void folder_name(char ret[FOLDER_NAME_MAX], uint32_t kind, uint32_t number);
 uint32_t folder_ns_number(uint32_t kind, const ProtobufCMessage *ids); /* ids may be NULL */

@@ -734,35 +734,6 @@ static void test_removed(void **state)
 	folder_drop(dir);
 }
 
-static void test_stats(void **state)
-{
-	static const unsigned char head[8] = { 0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57 };
-	DumpStatsEntry d = DUMP_STATS_ENTRY__INIT;
-	StatsEntry all = STATS_ENTRY__INIT, *back;
-	int dir = folder_new();
-	uint32_t n;
-	size_t len;
-	char *data;
-
-	assert_true(stats_write(dir, &all, NULL) < 0);
-	d.frozen_time = 1234;
-	d.pages_written = 1ull << 40;
-	all.dump = &d;
-	assert_int_equal(stats_write(dir, &all, NULL), 0);
-	assert_int_equal(stats_write(dir, &all, NULL), 0); /* over the old one */
-	data = slurp(dir, "stats-dump", &len);
-	assert_memory_equal(data, head, sizeof(head));
-	memcpy(&n, data + 8, 4);
-	assert_int_equal(n, len - 12);
-	back = stats_entry__unpack(NULL, n, (uint8_t *)data + 12);
-	assert_non_null(back);
-	assert_int_equal(back->dump->frozen_time, 1234);
-	assert_true(back->dump->pages_written == 1ull << 40);
-	stats_entry__free_unpacked(back, NULL);
-	free(data);
-	folder_drop(dir);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -771,7 +742,7 @@ int main(void)
 		cmocka_unit_test(test_truncated),      cmocka_unit_test(test_magic),
 		cmocka_unit_test(test_not_files),      cmocka_unit_test(test_duplicates),
 		cmocka_unit_test(test_more_than_pages), cmocka_unit_test(test_not_written),
-		cmocka_unit_test(test_removed),	       cmocka_unit_test(test_stats),
+		cmocka_unit_test(test_removed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
