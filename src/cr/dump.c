@@ -85,7 +85,8 @@ void dump_close(struct dump *d)
 
 static bool part_has(const struct dump *d, const struct cr_part *p, const void *phase)
 {
-	return phase && (!p->ns || p->ns & d->ns);
+	/* A namespace that shall come back empty has no state. */
+	return phase && (!p->ns || p->ns & d->ns & ~(d->opts ? d->opts->empty_ns : 0));
 }
 
 /* What parts left outside of our memory is undone before anything runs on. */

@@ -242,7 +242,7 @@ static void run_done(struct run *run)
 
 static bool part_has(const struct restore *r, const struct cr_part *p, const void *phase)
 {
-	return phase && (!p->ns || p->ns & r->ns);
+	return phase && (!p->ns || p->ns & r->ns & ~(r->opts ? r->opts->empty_ns : 0));
 }
 
 /* ---- stages ---- */
@@ -571,6 +571,8 @@ static int stage_seed(struct run *run, struct err *e)
 	if (x >= 0)
 		x = seed_make(&run->r, e);
 
+	if (x >= 0 && run->r.ns & CLONE_NEWNET)
+		x = net_links_make(&run->r, e);
 	if (x >= 0)
 		x = act(run, CR_ACT_SETUP_NAMESPACES, e);
 	return x < 0 ? x : act(run, CR_ACT_POST_SETUP_NAMESPACES, e);

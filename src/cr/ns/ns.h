@@ -39,6 +39,8 @@ void mounts_restore_done(struct restore *r);
  * namespace for children of this process, in which the clocks go on where they were; the seed's cgroups. */
 int userns_maps_write(struct restore *r, struct err *e);
 int timens_make(struct restore *r, struct err *e);
+/* Links that join the first process' network with the host's, in which we stand. */
+int net_links_make(struct restore *r, struct err *e);
 int cgroup_seed(struct restore *r, struct err *e);
 /* After a failure, when all of the tree is gone: what was made of them goes. */
 void cgroup_unseed(struct restore *r);
