@@ -140,6 +140,7 @@ struct restore {
 	struct image *image;
 	const struct cr_opts *opts; /* of a checkpoint; NULL in a live migration */
 	unsigned ns;             /* CLONE_NEW* of the namespaces that are the tree's own */
+	int seed_fd;             /* its end ends the seed, until an agent has it; -1 */
 	unsigned joined_ns;      /* CLONE_NEW* of those that it is given; not in ns */
 	pid_t init_pid;          /* gw-init's, or the seed's */
 	struct rtask **tasks;    /* parents before children; [0] becomes the init */

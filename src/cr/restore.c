@@ -237,6 +237,7 @@ static void run_done(struct run *run)
 	fd_close(&r->proc_fd);
 	fd_close(&r->root_fd);
 	fd_close(&r->cgroup_fd);
+	fd_close(&r->seed_fd);
 	r->image = image_free(r->image);
 }
 
@@ -323,12 +324,15 @@ static int stage_enter(struct run *run, struct err *e)
 	if (x >= 0)
 		x = seize_wait(r->init_pid, NULL, e);
 	if (x >= 0)
+		x = seize_bind(r->init_pid, e);
+	if (x >= 0)
 		x = mem_agent_address(r, r->init_pid, &addr, e);
 	if (x >= 0)
 		x = agent_take_over(r->init_pid, r->init_pid, addr, &init->agent, e);
 	if (x < 0)
 		return err_context(e, x, "taking over the first process");
 	init->threads[0].agent = init->agent;
+	fd_close(&r->seed_fd);
 	init->pid = init->threads[0].tid = r->init_pid;
 	if (enter && setns(pidfd, (int)enter) < 0)
 		return err_sys(e, -errno, "entering the container's namespaces");
@@ -503,20 +507,28 @@ static int task_release(struct restore *r, struct rtask *t, struct err *e)
 	return agent_finish(agents, regs, t->n_threads, e);
 }
 
+static int task_detach(struct rtask *t, struct err *e)
+{
+	/* A stop by job control: taken when it is let go (or its cgroup thawed). */
+	if (t->core->tc->task_state == TASK_STATE_STOPPED && kill(t->pid, SIGSTOP) < 0)
+		return err_sys(e, -errno, "stopping process %d", (int)t->nspid);
+	for (size_t k = 0; k < t->n_threads; k++) {
+		int x = seize_detach(t->threads[k].tid, e);
+
+		if (x < 0)
+			return err_context(e, x, "leaving process %d", (int)t->nspid);
+	}
+	return 0;
+}
+
+/* The first process last: up to then our end is its own, and an init's is everybody's. */
 static int detach_all(struct restore *r, struct err *e)
 {
-	int x;
+	for (size_t i = r->n_tasks; i-- > 0;) {
+		int x = r->tasks[i]->zombie ? 0 : task_detach(r->tasks[i], e);
 
-	EACH_TASK(r, t)
-	{
-		/* A stop by job control: taken when it is let go (or its cgroup thawed). */
-		if (t->core->tc->task_state == TASK_STATE_STOPPED && kill(t->pid, SIGSTOP) < 0)
-			return err_sys(e, -errno, "stopping process %d", (int)t->nspid);
-		for (size_t k = 0; k < t->n_threads; k++) {
-			x = seize_detach(t->threads[k].tid, e);
-			if (x < 0)
-				return err_context(e, x, "leaving process %d", (int)t->nspid);
-		}
+		if (x < 0)
+			return x;
 	}
 	return 0;
 }
@@ -656,7 +668,7 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 	const struct stage *stages = o->opts ? folder_stages : live_stages;
 	struct run run = { .o = o,
 			   .r = { .init_pid = o->init, .opts = o->opts, .cgroup = o->cgroup, .proc_fd = -1,
-				  .root_fd = -1, .cgroup_fd = -1, .data_fd = -1 } };
+				  .root_fd = -1, .cgroup_fd = -1, .data_fd = -1, .seed_fd = -1 } };
 	int x = 0;
 
 	for (size_t i = 0; stages[i].name && x >= 0; i++) {

@@ -82,9 +82,11 @@ static _Noreturn void seed_live(const struct restore *r, int sock)
 	rseq_leave();
 	syscall(SYS_set_robust_list, NULL, sizeof(void *) * 3);
 	(void)fd_write_full(sock, &rep, sizeof(rep));
-	syscall(SYS_close_range, 0, ~0u, 0);
-	for (;;)
-		syscall(SYS_pause);
+	/* The other end closes when the engine ends, however that happens. */
+	syscall(SYS_dup3, sock, 0, O_CLOEXEC);
+	syscall(SYS_close_range, 1, ~0u, 0);
+	syscall(SYS_read, 0, &go, 1);
+	_exit(1);
 }
 
 /* ---- namespaces that have to be ours while the child is born ---- */
@@ -233,6 +235,6 @@ int seed_make(struct restore *r, struct err *e)
 	fd_close(&sock[1]);
 	if (x >= 0)
 		x = seed_settle(r, sock[0], e);
-	fd_close(&sock[0]);
+	r->seed_fd = sock[0];
 	return x < 0 ? x : 0;
 }

@@ -65,13 +65,24 @@ int seize_start(pid_t tid, struct err *e)
 	return 0;
 }
 
+/* What is being made and not yet let go is nobody's: it ends with its maker. */
 int seize_attach(pid_t tid, struct err *e)
 {
-	long o = PTRACE_O_TRACESYSGOOD;
+	long o = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
 
 	if (ptrace(PTRACE_SEIZE, tid, 0, o | PTRACE_O_SUSPEND_SECCOMP) < 0 &&
 	    ptrace(PTRACE_SEIZE, tid, 0, o) < 0)
 		return seize_refused(tid, -errno, e);
+	return 0;
+}
+
+int seize_bind(pid_t tid, struct err *e)
+{
+	long o = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
+
+	if (ptrace(PTRACE_SETOPTIONS, tid, 0, o | PTRACE_O_SUSPEND_SECCOMP) < 0 &&
+	    ptrace(PTRACE_SETOPTIONS, tid, 0, o) < 0)
+		return err_sys(e, -errno, "process %d cannot be bound to us", tid);
 	return 0;
 }
 

@@ -30,6 +30,9 @@ void thread_regs_done(struct thread_regs *r);
  * to stop; does not wait.  -ESRCH: gone.  -EPERM: traced by someone else (the sentence names the
  * tracer). */
 int seize_start(pid_t tid, struct err *e);
+/* A stopped thread of a process that a restore makes: from now on it is killed when we end without having let it
+ * go.  Never for one that is dumped. */
+int seize_bind(pid_t tid, struct err *e);
 /* Waits for the stop.  *ret_group_stop (may be NULL) tells that the thread is in a job-control stop
  * (SIGSTOP and friends) of its own.  -ESRCH: it ended instead. */
 int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e);
