@@ -90,6 +90,9 @@ int place_make(struct place *p, const char *program, struct err *e)
 	snprintf(path, sizeof(path), "%s/test/program", p->root);
 	if (copy_file(program, path) < 0)
 		return err_set(e, -ENOENT, "copying %s", program);
+	snprintf(path, sizeof(path), "%s/test/engine", p->root);
+	if (p->engine && copy_file(p->engine, path) < 0)
+		return err_set(e, -ENOENT, "copying %s", p->engine);
 	snprintf(path, sizeof(path), "%s/job", p->dir);
 	mkdir(path, 0755);
 	snprintf(path, sizeof(path), "%s/job/gw-init", p->dir);

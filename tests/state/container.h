@@ -21,6 +21,7 @@ struct place {
 	 * same policy in other instructions: 2. */
 	int policy;
 	const char *via; /* command that passes the stream on from its stdin to its stdout; NULL: none */
+	const char *engine; /* copied to /test/engine; NULL: it acts from outside */
 	const char *init, *guest; /* programs: the source's init; gw-init */
 };
 

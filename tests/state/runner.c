@@ -1,7 +1,7 @@
 /* runner - runs one state program: in a source container, through moves, to its verdict.
  *
  *	runner [--flavour privileged|userns] [--rounds N] [--no-compare] [--expect-refusal WORD]
- *	       [--net] [-v] [--via COMMAND] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
+ *	       [--net] [-v] [--via COMMAND] [--checkpoint tree|host] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
  *
  * Exit: 0 passed, 1 failed, 77 skipped. */
 #include <errno.h>
@@ -17,6 +17,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "checkpoint.h"
 #include "container.h"
 #include "move.h"
 #include "snapshot.h"
@@ -30,6 +31,7 @@ struct options {
 	const char *engine, *expect;
 	unsigned rounds, faults;
 	bool compare, verbose, keep;
+	enum checkpoint_how checkpoint;
 };
 
 /* Content of /work/NAME once it is there; NULL: it did not come. */
@@ -156,6 +158,30 @@ static int verdict_wait(struct options *o, struct ct *c)
 	return say(FAILED, text);
 }
 
+/* The same through a folder of images, where it was. */
+static int checkpoint_round(struct options *o, struct ct *c)
+{
+	auto_buf before = BUF_INIT, after = BUF_INIT;
+	struct move_result m;
+
+	if (snapshot_take(c->init, &before) < 0)
+		return say(FAILED, "a container has vanished");
+	if (checkpoint_run(&o->place, o->checkpoint, o->engine, o->verbose, c, &m) < 0) {
+		if (o->expect && m.refused && strstr(m.text, o->expect)) {
+			printf("# %s\n", m.text);
+			return verdict_wait(o, c);
+		}
+		return say(FAILED, m.text);
+	}
+	if (*m.text)
+		printf("# %s\n", m.text);
+	if (snapshot_take(c->init, &after) < 0)
+		return say(FAILED, "what was restored has vanished");
+	if (o->compare && snapshot_compare(before.data, after.data))
+		return say(FAILED, "the container does not look the same after the restore");
+	return -1;
+}
+
 /* Moves that fail at random moments: each leaves the container as it was. */
 static int fault_run(struct options *o, struct ct *c, unsigned n)
 {
@@ -232,7 +258,7 @@ static int program_run(struct options *o, char *const argv[], struct ct *c)
 	for (unsigned i = 0; i < o->rounds; i++) {
 		/* Time to reach the wait (or whatever it does meanwhile). */
 		usleep(30000);
-		int v = round_run(o, c);
+		int v = o->checkpoint ? checkpoint_round(o, c) : round_run(o, c);
 
 		if (v >= 0)
 			return v;
@@ -272,6 +298,7 @@ int main(int argc, char **argv)
 					       { "faults", required_argument, NULL, 'F' },
 					       { "policy", required_argument, NULL, 'p' },
 					       { "via", required_argument, NULL, 'V' },
+					       { "checkpoint", required_argument, NULL, 'c' },
 					       { "keep", no_argument, NULL, 'k' },
 					       { NULL, 0, NULL, 0 } };
 	struct options o = { .rounds = 1, .compare = true };
@@ -292,6 +319,7 @@ int main(int argc, char **argv)
 		case 'N': o.place.net.on = true; break;
 		case 'p': o.place.policy = strcmp(optarg, "other") == 0 ? 2 : 1; break;
 		case 'V': o.place.via = optarg; break;
+		case 'c': o.checkpoint = strcmp(optarg, "host") == 0 ? CHECKPOINT_HOST : CHECKPOINT_TREE; break;
 		case 'k': o.keep = true; break;
 		case 'v': o.verbose = true; break;
 		default: return FAILED;
@@ -308,6 +336,8 @@ int main(int argc, char **argv)
 		return say(FAILED, "the network of the test cannot be made");
 	auto_free char *hugepages = hugepages_allow(o.expect);
 
+	if (o.checkpoint == CHECKPOINT_HOST)
+		o.place.engine = o.engine;
 	/* The containers' inits are made by a process between and handed to us. */
 	v = place_make(&o.place, argv[optind], &e) < 0 ? say(FAILED, err_text(&e)) :
 							 program_run(&o, argv + optind + 1, &c);
