@@ -1,114 +1,36 @@
-/* godwit-criu - one checkpoint, one restore, or one end of a migration.  Exit status: 0, 1 (failed),
- * 2 (wrong usage), 3 (refused: the tree is untouched). */
-#include <getopt.h>
+/* godwit-criu - a checkpoint, a restore, or one end of a migration; CRIU's command line (docs/engine.md). */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
-#include "base/fd.h"
 #include "base/log.h"
-#include "base/mem.h"
-#include "base/parse.h"
-#include "cr/dump.h"
-#include "cr/live.h"
-#include "engine/cgroup.h"
+#include "engine/action.h"
+#include "engine/folders.h"
+#include "engine/version.h"
 
-enum { EXIT_USAGE = 2 };
+static const char usage[] =
+	"usage: godwit-criu dump -t PID -D DIR [options]      a process tree into a folder\n"
+	"       godwit-criu restore -D DIR [options]          and back\n"
+	"       godwit-criu check [--all|--extra|--experimental|--feature NAME|--tree PID [--json]]\n"
+	"       godwit-criu page-server -D DIR [--address A] [--port P] [--daemon]\n"
+	"       godwit-criu dedup -D DIR\n"
+	"       godwit-criu cpuinfo dump|check -D DIR\n"
+	"       godwit-criu swrk FD | service [--address PATH] [--daemon]\n"
+	"       godwit-criu live-dump|live-restore|recover    what godwitd calls\n"
+	"The options are CRIU's; docs/engine.md says what each does.\n";
 
-struct args {
-	int tree, init, ctl_fd, data_fd;
-	const char *cgroup;
-	bool json;
-};
-
-static int usage(const char *why)
+/* The last line is the reason; whoever has a log elsewhere finds it there as well. */
+static int fail(int status, const struct err *e)
 {
-	if (why)
-		fprintf(stderr, "godwit-criu: %s\n", why);
-	fprintf(stderr,
-		"usage: godwit-criu live-dump --tree PID --cgroup DIR --ctl-fd N --data-fd N\n"
-		"       godwit-criu live-restore --init PID --cgroup DIR --ctl-fd N --data-fd N\n"
-		"       godwit-criu check --tree PID [--cgroup DIR] [--json]\n"
-		"       godwit-criu recover --tree PID [--cgroup DIR]\n"
-		"       godwit-criu --version\n"
-		"       -v: say more; --log-file FILE\n");
-	return EXIT_USAGE;
+	if (!log_is_stderr())
+		log_error("%s", err_text(e));
+	fflush(stdout);
+	fprintf(stderr, "Error: %s\n", err_text(e));
+	return status;
 }
 
-static int args_parse(int argc, char **argv, struct args *a)
-{
-	static const struct option options[] = {
-		{ "tree", required_argument, NULL, 't' },    { "init", required_argument, NULL, 'i' },
-		{ "cgroup", required_argument, NULL, 'c' },  { "ctl-fd", required_argument, NULL, 'C' },
-		{ "data-fd", required_argument, NULL, 'D' }, { "json", no_argument, NULL, 'j' },
-		{ "log-file", required_argument, NULL, 'o' }, { "verbose", no_argument, NULL, 'v' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c;
-
-	*a = (struct args){ .tree = -1, .init = -1, .ctl_fd = -1, .data_fd = -1 };
-	while ((c = getopt_long(argc, argv, "t:o:v", options, NULL)) != -1) {
-		int *number = c == 't' ? &a->tree : c == 'i' ? &a->init : c == 'C' ? &a->ctl_fd :
-			      c == 'D' ? &a->data_fd : NULL;
-
-		if (number && (parse_int(optarg, number) < 0 || *number < 0))
-			return usage("a number is not a number");
-		if (c == 'c') {
-			a->cgroup = optarg;
-		} else if (c == 'j') {
-			a->json = true;
-		} else if (c == 'v') {
-			log_set_level(LOG_LV_DEBUG);
-		} else if (c == 'o') {
-			FILE *f = fopen(optarg, "ae");
-
-			if (!f)
-				return usage("the log file cannot be opened");
-			log_set_fd(fileno(f)); /* stays open to the end */
-		} else if (!number) {
-			return EXIT_USAGE;
-		}
-	}
-	return optind < argc ? usage("there is an argument too many") : 0;
-}
-
-static int check_main(const struct args *a, const char *cgroup)
-{
-	struct dump_subject subject = { .pid = a->tree, .cgroup = cgroup };
-	struct refusals rf = REFUSALS_INIT;
-	auto_free char *text = NULL;
-	struct err e = { 0 };
-	int n;
-
-	if (dump_check(&subject, &rf, &e) < 0) {
-		log_error("%s", err_text(&e));
-		refusals_done(&rf);
-		return LIVE_FAILED;
-	}
-	text = a->json ? refusals_json(&rf) : refusals_text(&rf);
-	n = (int)rf.n;
-	refusals_done(&rf);
-	if (!text)
-		return LIVE_FAILED;
-	fputs(text, stdout);
-	if (a->json)
-		fputc('\n', stdout);
-	return n ? LIVE_REFUSED : LIVE_OK;
-}
-
-static int recover_main(const struct args *a, const char *cgroup)
-{
-	struct err e = { 0 };
-
-	if (dump_recover(a->tree, cgroup, &e) < 0) {
-		log_error("%s", err_text(&e));
-		return LIVE_FAILED;
-	}
-	return LIVE_OK;
-}
-
-/* Every descriptor of the container passes through our table. */
+/* Every descriptor of a tree passes through our table. */
 static void limits_raise(void)
 {
 	struct rlimit l;
@@ -119,51 +41,100 @@ static void limits_raise(void)
 	}
 }
 
+static int restore_main(struct options *o, struct scripts *s, struct err *e)
+{
+	pid_t pid;
+	int r = action_restore(o, s, &pid, e);
+
+	if (r < 0)
+		return fail(EXIT_FAILED, e);
+	if (o->exec_cmd) {
+		execvp(o->command[0], o->command);
+		err_sys(e, -errno, "the tree is restored, but %s cannot be executed", o->command[0]);
+		return fail(EXIT_FAILED, e);
+	}
+	if (o->detach)
+		return EXIT_OK;
+	r = restore_wait(pid, e);
+	if (r > 0)
+		err_set(e, -ECHILD, "the restored process ended with status %d", r);
+	return r == 0 ? EXIT_OK : fail(r < 0 ? EXIT_FAILED : r, e);
+}
+
+static bool needs_images(enum action a)
+{
+	return a != ACTION_CHECK && a != ACTION_SWRK && a != ACTION_SERVICE;
+}
+
+static int run(struct options *o, struct err *e)
+{
+	struct scripts s = { .o = o };
+
+	switch (o->action) {
+	case ACTION_DUMP:
+		return action_dump(o, &s, e);
+	case ACTION_CHECK:
+		return o->cr.pid ? action_check_tree(o, e) : action_check(o, e);
+	case ACTION_PAGE_SERVER:
+		return action_page_server(o, e);
+	case ACTION_DEDUP:
+		return action_dedup(o, e);
+	case ACTION_CPUINFO_DUMP:
+		return action_cpuinfo_dump(o, e);
+	case ACTION_CPUINFO_CHECK:
+		return action_cpuinfo_check(o, e);
+	case ACTION_SWRK:
+		return action_swrk(o, e);
+	case ACTION_SERVICE:
+		return action_service(o, e);
+	default:
+		return err_set(e, -EINVAL, "%s is not there", action_name(o->action));
+	}
+}
+
+static int options_main(struct options *o, int argc, char **argv, struct err *e)
+{
+	int r = options_parse(o, argc, argv, e);
+
+	if (r < 0)
+		return fail(r == -EOPNOTSUPP ? EXIT_FAILED : EXIT_USAGE, e);
+	if (o->version) {
+		printf("Version: %s\n%s\n", VERSION_AS_CRIU, VERSION_OURS);
+		return EXIT_OK;
+	}
+	if (o->help) {
+		fputs(usage, stdout);
+		return EXIT_OK;
+	}
+	r = needs_images(o->action) ? folders_open(o, e) : 0;
+	/* RPC opens a log for each request. */
+	if (r >= 0 && o->action != ACTION_SWRK)
+		r = log_open(o, e);
+	if (r < 0)
+		return fail(EXIT_FAILED, e);
+	log_info("%s, %s", action_name(o->action), VERSION_OURS);
+	if (o->action == ACTION_RESTORE)
+		return restore_main(o, &(struct scripts){ .o = o }, e);
+	r = run(o, e);
+	return r >= 0 ? EXIT_OK : fail(r == -EOPNOTSUPP ? EXIT_REFUSED : EXIT_FAILED, e);
+}
+
 int main(int argc, char **argv)
 {
-	const char *mode = argc > 1 ? argv[1] : "";
-	auto_free char *found = NULL;
 	struct err e = { 0 };
-	struct args a;
+	struct options o;
 	int r;
 
-	if (strcmp(mode, "--version") == 0) {
-		printf("Version: 0.1.0\n");
-		return 0;
-	}
-	if (argc < 2)
-		return usage(NULL);
-	r = args_parse(argc - 1, argv + 1, &a);
-	if (r != 0)
-		return r;
 	log_set_prefix("godwit-criu");
+	if (argc < 2) {
+		fputs(usage, stderr);
+		return EXIT_USAGE;
+	}
 	limits_raise();
-	if (strcmp(mode, "live-restore") == 0) {
-		if (a.init < 0 || a.ctl_fd < 0 || a.data_fd < 0 || !a.cgroup)
-			return usage("live-restore needs --init, --cgroup, --ctl-fd and --data-fd");
-		fd_set_cloexec(a.ctl_fd, 1);
-		fd_set_cloexec(a.data_fd, 1);
-		return live_restore(a.init, a.cgroup, a.ctl_fd, a.data_fd);
-	}
-	if (a.tree < 0)
-		return usage("--tree is missing");
-	if (!a.cgroup) {
-		if (cgroup_of_process(a.tree, &found, &e) < 0) {
-			log_error("%s", err_text(&e));
-			return LIVE_FAILED;
-		}
-		a.cgroup = found;
-	}
-	if (strcmp(mode, "check") == 0)
-		return check_main(&a, a.cgroup);
-	if (strcmp(mode, "recover") == 0)
-		return recover_main(&a, a.cgroup);
-	if (strcmp(mode, "live-dump") == 0) {
-		if (a.ctl_fd < 0 || a.data_fd < 0)
-			return usage("live-dump needs --ctl-fd and --data-fd");
-		fd_set_cloexec(a.ctl_fd, 1);
-		fd_set_cloexec(a.data_fd, 1);
-		return live_dump(a.tree, a.cgroup, a.ctl_fd, a.data_fd);
-	}
-	return usage("this action is not there (dump and restore to folders come later)");
+	if (live_is_mode(argv[1]))
+		return live_main(argc, argv);
+	options_init(&o);
+	r = options_main(&o, argc, argv, &e);
+	options_done(&o);
+	return r;
 }

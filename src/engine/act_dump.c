@@ -1,0 +1,61 @@
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "cr/checkpoint.h"
+#include "engine/action.h"
+#include "engine/cpuinfo.h"
+#include "engine/stats.h"
+
+/* The list goes to the log, line by line; what is returned is a reason of one line. */
+static int refused_say(const struct refusals *rf, struct err *e)
+{
+	auto_free char *text = refusals_text(rf);
+	const struct refusal *x = rf->list;
+
+	for (char *line = text, *end; line && *line; line = end + 1) {
+		end = strchr(line, '\n');
+		*end = '\0';
+		log_error("refused: %s", line);
+	}
+	return err_set(e, -EOPNOTSUPP, "refused, nothing was touched: %zu thing%s cannot be carried%s process %d%s%s: "
+		       "%s: %s", rf->n, rf->n == 1 ? "" : "s", rf->n == 1 ? ":" : ", the first:", (int)x->pid,
+		       *x->where ? ", " : "", x->where, x->what, x->why);
+}
+
+int action_dump(struct options *o, struct scripts *s, struct err *e)
+{
+	struct refusals rf = REFUSALS_INIT;
+	struct cr_stats stats = { 0 };
+	bool cpu = !o->cpu_cap_given || o->cpu_cap, written = false;
+	int r;
+
+	o->cr.act = scripts_act;
+	o->cr.arg = s;
+	if (faccessat(o->cr.images_fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return err_set(e, -EEXIST, "the folder has an image already (inventory.img)");
+	if (cpu) {
+		r = cpuinfo_write(o->cr.images_fd, e);
+		if (r < 0)
+			return r;
+		written = true;
+	}
+	r = checkpoint_dump(&o->cr, &rf, &stats, e);
+	if (r < 0 && rf.n)
+		r = refused_say(&rf, e);
+	refusals_done(&rf);
+	if (r < 0) {
+		if (written)
+			unlinkat(o->cr.images_fd, CPUINFO_IMG, 0);
+		return r;
+	}
+	/* The tree may be gone by now, and its image is whole: no failure any more. */
+	if (cr_stats_write(AT_FDCWD, false, &stats, e) < 0)
+		log_warn("%s", err_text(e));
+	if (o->display_stats)
+		stats_print(&stats, false);
+	log_info("dumped process %d: %llu pages", (int)o->cr.pid, (unsigned long long)stats.pages_written);
+	return 0;
+}
