@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/ns/home.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
 #include "cr/seed.h"
@@ -31,6 +32,7 @@
 struct run {
 	const struct restore_opts *o;
 	struct restore r;
+	struct home home; /* of a checkpoint: where the engine came from */
 	struct ids ids; /* of the container's user namespace */
 	struct grow *grow;
 	struct timespec start;
@@ -334,6 +336,9 @@ static int stage_enter(struct run *run, struct err *e)
 	init->threads[0].agent = init->agent;
 	fd_close(&r->seed_fd);
 	init->pid = init->threads[0].tid = r->init_pid;
+	for (size_t i = 0; i < NS_KINDS && r->opts; i++)
+		if (enter & ns_flags[i] && (x = home_note(&run->home, ns_flags[i], e)) < 0)
+			return x;
 	if (enter && setns(pidfd, (int)enter) < 0)
 		return err_sys(e, -errno, "entering the container's namespaces");
 	r->root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -559,7 +564,8 @@ static int stage_leave(struct run *run, struct err *e)
 		if (x < 0)
 			return err_context(e, x, "leaving process %d", (int)t->nspid);
 	}
-	return r->opts ? 0 : detach_frozen(run, e);
+	/* What follows, scripts among it, is the host's affair. */
+	return r->opts ? home_return(&run->home, e) : detach_frozen(run, e);
 }
 
 /* ---- from a folder ---- */
@@ -614,10 +620,18 @@ static int stage_resume(struct run *run, struct err *e)
 }
 
 /* Whatever exists of the tree, by what keeps it from being anybody else: agents end with their channels. */
+static void end_wait(pid_t tid)
+{
+	int status;
+
+	while (waitpid(tid, &status, __WALL) >= 0 || errno == EINTR)
+		if (WIFEXITED(status) || WIFSIGNALED(status))
+			return;
+}
+
 static void tree_remove(struct run *run)
 {
 	struct restore *r = &run->r;
-	int status;
 
 	if (r->init_pid <= 0)
 		return;
@@ -625,9 +639,12 @@ static void tree_remove(struct run *run)
 		if (r->tasks[i]->exists && r->tasks[i]->pid > 0 && !r->tasks[i]->zombie)
 			kill(r->tasks[i]->pid, SIGKILL);
 	kill(r->init_pid, SIGKILL);
-	while (waitpid(r->init_pid, &status, __WALL) >= 0 || errno == EINTR)
-		if (WIFEXITED(status) || WIFSIGNALED(status))
-			break;
+	/* An init ends when all others have, and those that we trace have when we have heard of it. */
+	for (size_t i = r->n_tasks; i-- > 1;)
+		for (size_t k = r->tasks[i]->n_threads; k-- > 0;)
+			if (r->tasks[i]->threads[k].tid > 0)
+				end_wait(r->tasks[i]->threads[k].tid);
+	end_wait(r->init_pid);
 	cgroup_unseed(r);
 }
 
@@ -667,6 +684,7 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 {
 	const struct stage *stages = o->opts ? folder_stages : live_stages;
 	struct run run = { .o = o,
+			   .home = HOME_INIT,
 			   .r = { .init_pid = o->init, .opts = o->opts, .cgroup = o->cgroup, .proc_fd = -1,
 				  .root_fd = -1, .cgroup_fd = -1, .data_fd = -1, .seed_fd = -1 } };
 	int x = 0;
@@ -678,8 +696,13 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 		else
 			log_debug("restore: %s done", stages[i].name);
 	}
-	if (x < 0 && o->opts)
+	if (x < 0 && o->opts) {
+		struct err mine = { 0 };
+
 		tree_remove(&run);
+		if (home_return(&run.home, &mine) < 0)
+			log_error("%s", err_text(&mine));
+	}
 	if (ret_pid)
 		*ret_pid = run.r.init_pid;
 	run_done(&run);

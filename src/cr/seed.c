@@ -15,6 +15,8 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/msg.h"
+#include "cr/ns/home.h"
 #include "cr/ns/ns.h"
 #include "cr/ns/outside.h"
 
@@ -22,12 +24,6 @@
 /* Made together with the process.  The time namespace is made ahead, since its clocks can only be set while
  * nobody is in it, the cgroup namespace when the process is in its cgroup, which becomes its root. */
 #define NS_BORN (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS)
-
-/* What the child says when its namespaces stand, or which step failed. */
-struct report {
-	int code;
-	char step[48];
-};
 
 /* ---- in the child, which has a copy of all of ours and must keep none of it ---- */
 
@@ -39,95 +35,67 @@ static void rseq_leave(void)
 			__rseq_size < 32 ? 32 : __rseq_size, RSEQ_UNREGISTER, RSEQ_SIG);
 }
 
-static int step_failed(struct report *rep, const char *step)
+static int step_failed(int sock, const char *step)
 {
-	rep->code = errno ? -errno : -EIO;
-	snprintf(rep->step, sizeof(rep->step), "%s", step);
-	return rep->code;
+	int code = errno ? errno : EIO;
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", code);
+	msg_send(sock, NULL, 0, "failed", "step", step, "errno", text, NULL);
+	return -code;
 }
 
 /* The root folder becomes the root; what is mounted elsewhere is gone with the old one. */
-static int root_enter(const char *root, struct report *rep)
+static int root_enter(const char *root, int sock)
 {
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return step_failed(rep, "making mounts private");
+		return step_failed(sock, "making mounts private");
 	if (!root)
 		return 0;
 	if (mount(root, root, NULL, MS_BIND, NULL) < 0 || chdir(root) < 0)
-		return step_failed(rep, "mounting the root folder");
+		return step_failed(sock, "mounting the root folder");
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return step_failed(rep, "entering the root folder");
+		return step_failed(sock, "entering the root folder");
 	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		return step_failed(rep, "leaving the host's root");
+		return step_failed(sock, "leaving the host's root");
 	return 0;
 }
 
-static int namespaces_fill(const struct restore *r, struct report *rep)
+static int namespaces_fill(const struct restore *r, int sock)
 {
 	if (r->ns & CLONE_NEWUSER && (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0))
-		return step_failed(rep, "becoming the user namespace's root");
+		return step_failed(sock, "becoming the user namespace's root");
 	if (r->ns & CLONE_NEWCGROUP && unshare(CLONE_NEWCGROUP) < 0)
-		return step_failed(rep, "making the cgroup namespace");
-	return r->ns & CLONE_NEWNS ? root_enter(r->opts->root, rep) : 0;
+		return step_failed(sock, "making the cgroup namespace");
+	if (!(r->ns & CLONE_NEWNS))
+		return 0;
+	if (mounts_born_give(r, sock) < 0)
+		return step_failed(sock, "making proc and sysfs");
+	return root_enter(r->opts->root, sock);
 }
 
 static _Noreturn void seed_live(const struct restore *r, int sock)
 {
-	struct report rep = { 0 };
-	char go;
+	struct msg m;
+	char end;
 
-	if (fd_read_full(sock, &go, 1) < 0)
+	/* Who hears that all stands may take us over at the next instruction. */
+	if (msg_recv(sock, &m) <= 0 || namespaces_fill(r, sock) < 0)
 		_exit(1);
-	namespaces_fill(r, &rep);
 	rseq_leave();
 	syscall(SYS_set_robust_list, NULL, sizeof(void *) * 3);
-	(void)fd_write_full(sock, &rep, sizeof(rep));
+	if (msg_send(sock, NULL, 0, "stands", NULL) < 0)
+		_exit(1);
 	/* The other end closes when the engine ends, however that happens. */
 	syscall(SYS_dup3, sock, 0, O_CLOEXEC);
 	syscall(SYS_close_range, 1, ~0u, 0);
-	syscall(SYS_read, 0, &go, 1);
+	syscall(SYS_read, 0, &end, 1);
 	_exit(1);
 }
 
 /* ---- namespaces that have to be ours while the child is born ---- */
 
-struct home {
-	unsigned flag;
-	int fd;
-};
-
-struct homes {
-	struct home v[NS_KINDS];
-	size_t n;
-};
-
-static int home_note(struct homes *h, unsigned flag, struct err *e)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/ns/%s", ns_file(flag));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys(e, -errno, "opening our %s namespace", ns_file(flag));
-	h->v[h->n++] = (struct home){ flag, fd };
-	return 0;
-}
-
-static int homes_return(struct homes *h, struct err *e)
-{
-	int x = 0;
-
-	for (size_t i = 0; i < h->n; i++) {
-		if (setns(h->v[i].fd, (int)h->v[i].flag) < 0)
-			x = err_sys(e, -errno, "returning to our %s namespace", ns_file(h->v[i].flag));
-		fd_close(&h->v[i].fd);
-	}
-	h->n = 0;
-	return x;
-}
-
-static int named_join(struct restore *r, struct homes *h, struct err *e)
+static int named_join(struct restore *r, struct home *h, struct err *e)
 {
 	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
 	const GwHeader *hd = (const GwHeader *)rec->msg;
@@ -191,9 +159,30 @@ static int seed_clone(struct restore *r, int sock[2], struct err *e)
 	return pid < 0 ? err_sys(e, (int)pid, "making process %d", (int)number) : (int)pid;
 }
 
+/* 1: all stands. */
+static int seed_hear(struct restore *r, int sock, struct err *e)
+{
+	struct msg m = { 0 };
+	int x = msg_recv(sock, &m);
+	uint64_t code = 0;
+
+	if (x <= 0)
+		return err_set(e, x < 0 ? x : -ECHILD, "the first process ended while its namespaces were made");
+	if (msg_is(&m, "stands"))
+		x = 1;
+	else if (msg_is(&m, "mount"))
+		x = mounts_born_take(r, &m, e);
+	else if (msg_is(&m, "failed") && msg_get(&m, "step") && msg_get_u64(&m, "errno", &code) >= 0 && code &&
+		 code < 4096)
+		x = err_sys(e, -(int)code, "%s", msg_get(&m, "step"));
+	else
+		x = err_set(e, -EPROTO, "the first process says \"%s\"", m.verb);
+	msg_done(&m);
+	return x;
+}
+
 static int seed_settle(struct restore *r, int sock, struct err *e)
 {
-	struct report rep = { 0 };
 	int x = 0;
 
 	if (r->ns & CLONE_NEWUSER)
@@ -202,26 +191,26 @@ static int seed_settle(struct restore *r, int sock, struct err *e)
 		x = cgroup_seed(r, e);
 	if (x < 0)
 		return x;
-	x = fd_write_full(sock, "g", 1);
-	if (x >= 0)
-		x = fd_read_full(sock, &rep, sizeof(rep));
+	x = msg_send(sock, NULL, 0, "go", NULL);
 	if (x < 0)
-		return err_sys(e, x, "the first process ended while its namespaces were made");
-	rep.step[sizeof(rep.step) - 1] = '\0';
-	return rep.code < 0 ? err_sys(e, rep.code, "%s", rep.step) : 0;
+		return err_sys(e, x, "the first process has ended");
+	do
+		x = seed_hear(r, sock, e);
+	while (x == 0);
+	return x;
 }
 
 int seed_make(struct restore *r, struct err *e)
 {
-	struct homes homes = { .n = 0 };
+	struct home home = HOME_INIT;
 	struct err back = { 0 };
 	int sock[2], x, y;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
 		return err_sys(e, -errno, "making the first process");
-	x = named_join(r, &homes, e);
+	x = named_join(r, &home, e);
 	if (x >= 0 && r->ns & CLONE_NEWTIME) {
-		x = home_note(&homes, CLONE_NEWTIME, e);
+		x = home_note(&home, CLONE_NEWTIME, e);
 		if (x >= 0)
 			x = timens_make(r, e);
 	}
@@ -229,7 +218,7 @@ int seed_make(struct restore *r, struct err *e)
 		x = seed_clone(r, sock, e);
 	if (x > 0)
 		r->init_pid = x;
-	y = homes_return(&homes, &back);
+	y = home_return(&home, &back);
 	if (x >= 0 && y < 0)
 		x = err_set(e, y, "%s", err_text(&back));
 	fd_close(&sock[1]);

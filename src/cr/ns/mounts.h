@@ -56,6 +56,9 @@ bool mnt_is_tmpfs(const struct mnt *m);
 /* MS_* of mount options. */
 unsigned long mnt_flags(const char *opts);
 
+/* A mount that is held ready, by the id of its record; -1: there is none.  The descriptor stays the restore's. */
+int mounts_ready_fd(struct restore *r, uint32_t mnt_id);
+
 /* ---- trees: the content of a tmpfs ---- */
 
 /* Writes REC_GW_TREE_ENTRY records with this id.  dir: the root of the mount. */

@@ -19,10 +19,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/parse.h"
 #include "cr/ns/mounts.h"
 #include "cr/ns/ns.h"
-#include "cr/ns/outside.h"
 #include "mnt.pb-c.h"
 
 #define GUEST_DIR "/.godwit"
@@ -33,15 +31,6 @@ struct want {
 	struct want *parent;
 	struct mnt *twin; /* of the target, adopted */
 	bool made, skipped;
-};
-
-/* Trees of mounts from outside, detached. */
-struct outside {
-	struct {
-		const MntEntry *m;
-		int fd;
-	} *list;
-	size_t n, cap;
 };
 
 struct build {
@@ -164,19 +153,17 @@ static int agent_mount(struct build *b, const MntEntry *m, unsigned long flags)
 	return r;
 }
 
-/* Copied while we still stood in the host's mounts (mounts_outside_open). */
-static int outside_attach(struct build *b, const MntEntry *m)
+/* It was made, or taken from the host, while that was still possible (mounts_ready.c). */
+static int ready_attach(struct build *b, const MntEntry *m)
 {
-	const struct outside *o = b->r->part_data[NS_DATA_MOUNTS];
+	int fd = mounts_ready_fd(b->r, m->mnt_id);
 
-	for (size_t i = 0; o && i < o->n; i++)
-		if (o->list[i].m == m)
-			return syscall(SYS_move_mount, o->list[i].fd, "", AT_FDCWD, m->mountpoint,
-				       MOVE_MOUNT_F_EMPTY_PATH) < 0 ?
-				       err_sys(b->e, -errno, "mounting \"%s\" at %s", m->ext_key, m->mountpoint) :
-				       1;
-	return err_set(b->e, -ENOENT, "the mount %s comes from outside (\"%s\") and is not given", m->mountpoint,
-		       m->ext_key ? m->ext_key : "");
+	if (fd < 0)
+		return err_set(b->e, -ENOENT, "the mount %s comes from outside (\"%s\") and is not given",
+			       m->mountpoint, m->ext_key ? m->ext_key : "");
+	if (syscall(SYS_move_mount, fd, "", AT_FDCWD, m->mountpoint, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(b->e, -errno, "putting a mount at %s", m->mountpoint);
+	return 1;
 }
 
 /* The place for a mount lies on the disk, or in a tmpfs whose content has been made. */
@@ -190,8 +177,8 @@ static int want_make(struct build *b, struct want *w)
 	const MntEntry *m = w->m;
 	int r;
 
-	if (m->ext_mount)
-		return outside_attach(b, m);
+	if (m->ext_mount || mounts_ready_fd(b->r, m->mnt_id) >= 0)
+		return ready_attach(b, m);
 	if (m->ext_key) {
 		if (mount(m->ext_key, m->mountpoint, NULL, MS_BIND, NULL) < 0)
 			return err_sys(b->e, -errno, "binding %s to %s", m->ext_key, m->mountpoint);
@@ -353,60 +340,4 @@ int mounts_build(struct restore *r, struct err *e)
 	mnts_done(&b.have);
 	free(b.want);
 	return x;
-}
-
-/* ---- from outside ---- */
-
-static int outside_open(struct restore *r, struct outside *o, const MntEntry *m, struct err *e)
-{
-	const char *key = m->ext_key ? m->ext_key : "", *path = outside_mount_path(r->opts, key);
-	int fd;
-
-	if (!path && !r->opts->root && str_starts(key, MNT_AUTO))
-		return 0; /* our own mounts are copied, and it is among them */
-	/* A path that an image names counts only for a caller who lets mounts be looked for. */
-	if (!path && str_starts(key, MNT_AUTO) && outside_mount_auto(r->opts))
-		path = key + strlen(MNT_AUTO);
-	if (!path)
-		return err_set(e, -ENOENT, "the mount %s comes from outside as \"%s\", which has to be given (--external "
-			       "mnt[%s]:PATH)", m->mountpoint, key, key);
-	if (array_grow(o->list, o->n, o->cap) < 0)
-		return err_sys(e, -ENOMEM, "mounts");
-	fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (fd < 0)
-		return err_sys(e, -errno, "the mount %s: opening %s", m->mountpoint, path);
-	o->list[o->n].m = m;
-	o->list[o->n++].fd = fd;
-	return 0;
-}
-
-int mounts_outside_open(struct restore *r, struct err *e)
-{
-	struct outside *o = calloc(1, sizeof(*o));
-	const struct record *rec;
-	size_t pos = 0;
-	int x = 0;
-
-	if (!o)
-		return err_sys(e, -ENOMEM, "mounts");
-	r->part_data[NS_DATA_MOUNTS] = o;
-	while (x >= 0 && (rec = image_find(r->image, REC_MOUNTPOINTS, REC_ANY, &pos))) {
-		const MntEntry *m = (const MntEntry *)rec->msg;
-
-		if (m->ext_mount)
-			x = outside_open(r, o, m, e);
-	}
-	return x;
-}
-
-void mounts_restore_done(struct restore *r)
-{
-	struct outside *o = r->part_data[NS_DATA_MOUNTS];
-
-	for (size_t i = 0; o && i < o->n; i++)
-		fd_close(&o->list[i].fd);
-	if (o)
-		free(o->list);
-	free(o);
-	r->part_data[NS_DATA_MOUNTS] = NULL;
 }

@@ -33,6 +33,11 @@ int ns_own(pid_t pid, unsigned *ret, struct err *e);
 int mounts_build(struct restore *r, struct err *e);
 /* While we stand in the host's mounts: takes hold of those that the tree has from outside. */
 int mounts_outside_open(struct restore *r, struct err *e);
+/* In the first process, its namespaces made and the host's mounts still seen: sends messages with mounts it has made;
+ * and their receiver. */
+struct msg;
+int mounts_born_give(const struct restore *r, int sock);
+int mounts_born_take(struct restore *r, struct msg *m, struct err *e);
 void mounts_restore_done(struct restore *r);
 
 /* Of a restore that makes its namespaces itself (seed.c): the maps of r->init_pid's user namespace; a time
