@@ -11,6 +11,7 @@
 #include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -21,6 +22,8 @@
 #include "cr/ns/outside.h"
 
 #define RSEQ_UNREGISTER 1
+#define TAKEN_TRIES 50
+#define TAKEN_STEP_NS 2000000
 /* Made together with the process.  The time namespace is made ahead, since its clocks can only be set while
  * nobody is in it, the cgroup namespace when the process is in its cgroup, which becomes its root. */
 #define NS_BORN (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS)
@@ -139,12 +142,18 @@ static int seed_clone(struct restore *r, int sock[2], struct err *e)
 		.set_tid_size = 1,
 	};
 	sigset_t all, old;
-	long pid;
+	long pid = -1;
 
 	/* Nothing may reach handlers of ours in a process that is not us. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = syscall(SYS_clone3, &ca, sizeof(ca));
+	/* What was dumped a moment ago may still wait to be reaped, with its number. */
+	for (int i = 0; i < TAKEN_TRIES; i++) {
+		pid = syscall(SYS_clone3, &ca, sizeof(ca));
+		if (pid >= 0 || errno != EEXIST || i + 1 == TAKEN_TRIES)
+			break;
+		nanosleep(&(struct timespec){ 0, TAKEN_STEP_NS }, NULL);
+	}
 	if (pid == 0) {
 		close(sock[0]);
 		seed_live(r, sock[1]);

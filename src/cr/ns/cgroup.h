@@ -26,8 +26,10 @@ struct hierarchies {
 int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err *e);
 void hierarchies_close(struct hierarchies *h);
 
-/* The same for a tree that is no container of liblxc's: its own folder is the one that its first process is in.
- * Hierarchies where that is the root are left out: nothing there is the tree's. */
+/* The path in the line for these controllers ("": v2) of a /proc/PID/cgroup; malloc'd, NULL: there is none. */
+char *cgroup_path_in(const char *text, const char *controllers);
+
+/* The same for a tree that is no container of liblxc's: its own folder is the one that its first process is in. */
 int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e);
 /* Opens, or makes, the folder at this path; no symbolic links, no "..".  Fills in path and n_made. */
 int hierarchy_make(const char *controllers, const char *path, struct hierarchy *ret, struct err *e);

@@ -142,29 +142,17 @@ static int group_put(struct walk *w, int dir)
 	return r;
 }
 
-static bool group_all_ours(const struct dump *d, int dir, bool *ret_any)
+static bool group_all_ours(const struct dump *d, int dir)
 {
 	auto_free char *text = NULL;
 	bool all = true;
 
-	*ret_any = false;
 	if (fd_read_file_at(dir, "cgroup.procs", PROCS_MAX, &text, NULL) < 0)
 		return true;
 	for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
-		bool ours = task_by_pid(d, (pid_t)strtol(p, NULL, 10));
-
-		all &= ours;
-		*ret_any |= ours;
+		all &= task_by_pid(d, (pid_t)strtol(p, NULL, 10)) != NULL;
 	}
 	return all;
-}
-
-static bool group_has_ours(const struct walk *w, int dir)
-{
-	bool any;
-
-	group_all_ours(w->d, dir, &any);
-	return any;
 }
 
 static int group(struct walk *w, int dir, unsigned depth)
@@ -174,10 +162,6 @@ static int group(struct walk *w, int dir, unsigned depth)
 	DIR *list;
 	int fd, r;
 
-	/* Groups below one that the tree shares with others may be anybody's; those of its own processes
-	 * count. */
-	if (*w->path && w->h->shared && !group_has_ours(w, dir))
-		return 0;
 	r = w->check ? group_check(w, dir) : group_put(w, dir);
 	if (r < 0)
 		return r;
@@ -210,6 +194,76 @@ static int group(struct walk *w, int dir, unsigned depth)
 	return r;
 }
 
+/* ---- a folder that the tree shares with others: what is below it counts where processes of the tree are ---- */
+
+struct seen {
+	char **paths;
+	size_t n, cap;
+};
+
+static int seen_put(struct walk *w, struct seen *s, const char *path, size_t len)
+{
+	auto_fd int dir = -1;
+	char *copy;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (strlen(s->paths[i]) == len && strncmp(s->paths[i], path, len) == 0)
+			return 0;
+	copy = strndup(path, len);
+	if (!copy || array_grow(s->paths, s->n, s->cap) < 0) {
+		free(copy);
+		return err_sys(w->e, -ENOMEM, "cgroups");
+	}
+	s->paths[s->n++] = copy;
+	if (len >= sizeof(w->path))
+		return err_set(w->e, -ENAMETOOLONG, "a cgroup's path is too long");
+	memcpy(w->path, copy, len + 1);
+	dir = *w->path ? fd_open_beneath(w->h->fd, w->path, O_RDONLY | O_DIRECTORY, 0) :
+			 fcntl(w->h->fd, F_DUPFD_CLOEXEC, 0);
+	if (dir < 0)
+		return err_sys(w->e, dir, "opening the cgroup /%s", w->path);
+	return w->check ? group_check(w, dir) : group_put(w, dir);
+}
+
+static int task_groups(struct walk *w, struct seen *s, const struct task *t)
+{
+	auto_free char *text = NULL, *path = NULL;
+	const char *own = w->h->path[1] ? w->h->path : "", *below;
+	size_t n = strlen(own);
+	int r = fd_read_file_at(t->proc_fd, "cgroup", 65536, &text, NULL);
+
+	path = r < 0 ? NULL : cgroup_path_in(text, w->controllers);
+	if (!path)
+		return 0;
+	if (strncmp(path, own, n) != 0 || (path[n] && path[n] != '/'))
+		return w->check ? refusals_add(&w->d->refusals, t->nspid, "", "cgroup",
+					       "%s:%s is not below that of the tree's first process (%s); "
+					       "--manage-cgroups=ignore leaves cgroups to whoever restores",
+					       w->controllers, path, w->h->path) :
+				  0;
+	below = path + n + (path[n] == '/');
+	for (const char *p = below; *p && r >= 0;) {
+		p += strcspn(p, "/");
+		r = seen_put(w, s, below, (size_t)(p - below));
+		p += *p == '/';
+	}
+	return r;
+}
+
+static int shared_walk(struct walk *w)
+{
+	struct seen s = { 0 };
+	int r = seen_put(w, &s, "", 0);
+
+	for (size_t i = 0; i < w->d->n_tasks && r >= 0; i++)
+		if (!w->d->tasks[i]->zombie)
+			r = task_groups(w, &s, w->d->tasks[i]);
+	for (size_t i = 0; i < s.n; i++)
+		free(s.paths[i]);
+	free(s.paths);
+	return r;
+}
+
 static int all_walk(struct dump *d, bool check, struct err *e)
 {
 	auto_free struct walk *w = calloc(1, sizeof(*w));
@@ -225,17 +279,16 @@ static int all_walk(struct dump *d, bool check, struct err *e)
 		r = d->opts ? hierarchies_of_tree(d->root_pid, h, e) :
 			      hierarchies_open(d->root_pid, d->cgroup_fd, h, e);
 	for (size_t i = 0; i < h->n && r >= 0; i++) {
-		bool any;
-
-		h->list[i].shared = d->opts && !(d->ns & CLONE_NEWCGROUP) &&
-				    !group_all_ours(d, h->list[i].fd, &any);
+		/* The hierarchy's root is nobody's own, even where nobody else is in it. */
+		h->list[i].shared = d->opts && (!h->list[i].path[1] || (!(d->ns & CLONE_NEWCGROUP) &&
+									 !group_all_ours(d, h->list[i].fd)));
 		*w = (struct walk){ .d = d,
 				    .ids = ids,
 				    .controllers = h->list[i].controllers,
 				    .h = &h->list[i],
 				    .check = check,
 				    .e = e };
-		r = group(w, h->list[i].fd, 0);
+		r = h->list[i].shared ? shared_walk(w) : group(w, h->list[i].fd, 0);
 	}
 	hierarchies_close(h);
 	return r;

@@ -59,7 +59,7 @@ static int proc_cgroup_visit(int out, void *arg)
 }
 
 /* The path behind "N:controllers:" in a /proc/PID/cgroup; malloc'd, NULL: no such line. */
-static char *path_in(const char *text, const char *controllers)
+char *cgroup_path_in(const char *text, const char *controllers)
 {
 	size_t n = strlen(controllers);
 
@@ -130,7 +130,7 @@ static bool namespace_root(char *outside, const char *inside)
 static int one_add(struct hierarchies *h, const struct mnts *all, const char *controllers,
 		   const char *outside, const char *inside, int v2_fd)
 {
-	auto_free char *out = path_in(outside, controllers), *in = path_in(inside, controllers);
+	auto_free char *out = cgroup_path_in(outside, controllers), *in = cgroup_path_in(inside, controllers);
 	int fd;
 
 	if (!out || !in || h->n == HIERARCHIES_MAX)
@@ -183,10 +183,10 @@ int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err 
 
 static int tree_add(struct hierarchies *h, const struct mnts *all, const char *controllers, const char *text)
 {
-	auto_free char *path = path_in(text, controllers);
+	auto_free char *path = cgroup_path_in(text, controllers);
 	int fd;
 
-	if (!path || !path[0] || !path[1] || h->n == HIERARCHIES_MAX)
+	if (!path || path[0] != '/' || h->n == HIERARCHIES_MAX)
 		return 0;
 	fd = folder_open(all, controllers, path);
 	if (fd < 0)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "cr/hold.h"
 #include "cr/task/attr.h"
 #include "sys/procfs.h"
 
@@ -127,7 +128,7 @@ static int peek(pid_t tid, bool shared, SignalQueueEntry **ret, struct err *e)
 	}
 }
 
-static int read_pending(struct task *t, struct thread *th, struct err *e)
+static int read_pending(struct dump *d, struct task *t, struct thread *th, struct err *e)
 {
 	bool leader = th == &t->threads[0];
 	struct proc_status st;
@@ -144,17 +145,22 @@ static int read_pending(struct task *t, struct thread *th, struct err *e)
 		return r;
 	if (!st.sig_pending && !(leader && st.sig_shared))
 		return 0;
-	/* A frozen thread can be seized, and stays frozen when it is let go. */
-	r = seize_start(th->tid, e);
-	if (r < 0)
-		return r;
-	r = seize_wait(th->tid, NULL, e);
-	if (r >= 0 && st.sig_pending)
+	/* A frozen thread can be seized, and stays frozen when it is let go; one that stands by ptrace is ours already. */
+	if (!hold_traces(d->hold)) {
+		r = seize_start(th->tid, e);
+		if (r >= 0)
+			r = seize_wait(th->tid, NULL, e);
+		if (r < 0)
+			return r;
+	}
+	if (st.sig_pending)
 		r = attr_thread_core(th) ? peek(th->tid, false, &th->core->thread_core->signals_p, e)
 					 : err_set(e, -ENOMEM, "no memory");
 	if (r >= 0 && leader && st.sig_shared)
 		r = attr_task_core(th) ? peek(th->tid, true, &th->core->tc->signals_s, e)
 				       : err_set(e, -ENOMEM, "no memory");
+	if (hold_traces(d->hold))
+		return r;
 	if (r >= 0)
 		return seize_detach(th->tid, e);
 	(void)seize_detach(th->tid, NULL);
@@ -167,7 +173,7 @@ static int frozen(struct dump *d, struct err *e)
 		struct task *t = d->tasks[i];
 
 		for (size_t k = 0; k < t->n_threads && !t->zombie; k++) {
-			int r = read_pending(t, &t->threads[k], e);
+			int r = read_pending(d, t, &t->threads[k], e);
 
 			if (r < 0)
 				return err_context(e, r, "process %d", (int)t->nspid);
