@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/filter.h"
+#include "api/move.h"
 #include "api/running.h"
 #include "api/validate.h"
 #include "base/log.h"
@@ -37,6 +38,8 @@ json_t *instance_json(struct api *a, const json_t *row, int level)
 	json_t *config = NULL, *devices = NULL, *o = json_object();
 	static const char *const copied[] = { "name", "architecture", "description", "ephemeral", "config", "devices",
 					      "profiles", "created_at", "last_used_at" };
+	bool live;
+	json_t *moving = move_view(a, row, &live);
 	const char *status;
 	int code = instance_status(a, row, &status);
 
@@ -50,6 +53,8 @@ json_t *instance_json(struct api *a, const json_t *row, int level)
 					    "expanded_devices", devices, "status", status, "status_code", code,
 					    "stateful", 0, "location", "none", "type", "container", "project", "default",
 					    "godwit_own", own_name((int)json_integer_value(json_object_get(row, "own")))));
+	if (moving)
+		json_object_set_new(o, "migration", moving);
 	if (level >= 2) {
 		json_object_set_new(o, "state", instance_state_json(a, row));
 		json_object_set_new(o, "snapshots", json_array());

@@ -51,6 +51,8 @@ void instance_move_source(struct call *c)
 		if (*body_str(c->body, "destination", ""))
 			op->destination = strndup(body_str(c->body, "destination", ""), 128);
 		spec = json_pack("{s:s, s:s, s:O}", "name", c->arg[0], "id", op->id, "secrets", op->secrets);
+		if (spec && op->destination)
+			json_object_set_new(spec, "destination", json_string(op->destination));
 		for (size_t i = 0; spec && i < array_len(flags); i++)
 			json_object_set_new(spec, flags[i], json_boolean(json_is_true(json_object_get(c->body, flags[i]))));
 		r = op_job(op, "move-source", spec, NULL, 0, &e);
@@ -162,12 +164,12 @@ static bool resolve_ended(struct operation *op, int code, const char *text, json
 
 static const struct op_hooks resolve_hooks = { .ended = resolve_ended };
 
-static struct operation *migration_worker(struct api *a, const char *id, const char *role)
+bool move_worked_on(struct api *a, const char *id)
 {
 	for (struct operation *op = a->ops; op; op = op->next)
-		if (op->job && str_eq(op->migration, id) && (!role || !op->data || strcmp(op->data, role) == 0))
-			return op;
-	return NULL;
+		if (op->job && str_eq(op->migration, id))
+			return true;
+	return false;
 }
 
 /* One look at what is unfinished: a job for each that nobody works on. */
@@ -191,7 +193,7 @@ int move_resolve_all(struct api *a, int *ret_pending)
 		if (strcmp(role, "source") == 0 && strcmp(body_str(row, "state", ""), "handed") == 0)
 			continue;
 		++*ret_pending;
-		if (migration_worker(a, id, NULL))
+		if (move_worked_on(a, id))
 			continue;
 		r = op_new(a, OP_TASK, "Resolving a migration", &op, &e);
 		if (r < 0)

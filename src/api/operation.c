@@ -254,6 +254,17 @@ static void on_lifecycle(struct job_handle *h, const char *action, const char *s
 	event_lifecycle(op->a, action, source);
 }
 
+/* Too late for a DELETE, also for one that was answered already. */
+static void on_committed(struct job_handle *h, void *arg)
+{
+	struct operation *op = arg;
+
+	op->may_cancel = false;
+	if (op->status == OP_CANCELLING)
+		op->status = OP_RUNNING;
+	op_changed(op);
+}
+
 static void on_ended(struct job_handle *h, int code, const char *text, json_t *result, void *arg)
 {
 	struct operation *op = arg;
@@ -274,7 +285,8 @@ static void on_ended(struct job_handle *h, int code, const char *text, json_t *r
 int op_job(struct operation *op, const char *verb, json_t *spec, const int *fds, size_t n_fds, struct err *e)
 {
 	static const struct job_events events = {
-		.message = on_message, .metadata = on_metadata, .lifecycle = on_lifecycle, .ended = on_ended,
+		.message = on_message, .metadata = on_metadata, .lifecycle = on_lifecycle,
+		.committed = on_committed, .ended = on_ended,
 	};
 	int r;
 
@@ -408,7 +420,8 @@ static void operation_delete(struct call *c)
 	if (!op)
 		return;
 	if (op_final(op) || (op->cls != OP_TOKEN && !op->may_cancel)) {
-		reply_error(c->q, 400, "the operation cannot be cancelled%s", op_final(op) ? ": it has ended" : "");
+		reply_error(c->q, 400, "the operation cannot be cancelled%s",
+			    op_final(op) ? ": it has ended" : op->migration ? ": the container has been handed over" : "");
 		return;
 	}
 	if (op->status != OP_CANCELLING) {

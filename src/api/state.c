@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "api/instance.h"
+#include "api/move.h"
 #include "api/running.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -230,9 +231,14 @@ int instance_status(struct api *a, const json_t *row, const char **ret_text)
 	int own = (int)json_integer_value(json_object_get(row, "own"));
 	bool runs = own != OWN_CREATING && running_is(a, name);
 
-	if (runs && own == OWN_INCOMING) {
-		*ret_text = "Starting";
-		return 106;
+	/* Nothing of it runs here before COMMIT, whether its monitor is there already or not. */
+	if (own == OWN_INCOMING) {
+		auto_json *moving = NULL;
+		bool live = false;
+
+		moving = move_view(a, row, &live);
+		*ret_text = live ? "Starting" : "Stopped";
+		return live ? 106 : 102;
 	}
 	if (runs && frozen_is(name)) {
 		*ret_text = "Frozen";

@@ -1,7 +1,8 @@
 /* cli - what the verbs of `godwit` share: the table of verbs, options, messages and numbers.
  *
  * A verb is a function in a file of its own (cmd_NAME.c) and a line in the table of main.c.  It returns
- * the exit status of the program: 0, 1 when something failed (after cli_fail), 2 for wrong usage. */
+ * the exit status of the program: 0, 1 when something failed (after cli_fail), 130 when ^C ended it, 2 for wrong
+ * usage. */
 #pragma once
 #include <getopt.h>
 #include <jansson.h>
@@ -24,7 +25,7 @@ struct verb {
 	int (*run)(struct cli *cli, int argc, char **argv); /* argv[0] is the verb's name */
 };
 
-/* Prints "Error: ..." and returns 1. */
+/* Prints "Error: ..." and returns 1; 130 after ^C. */
 int cli_fail(const struct err *e);
 int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* For the default case of a getopt switch: prints the verb's usage; 0 for -h, else 2. */

@@ -13,6 +13,7 @@
 #include "cli/cli.h"
 #include "cli/image_build.h"
 #include "cli/image_ref.h"
+#include "cli/interrupt.h"
 #include "cli/table.h"
 #include "cli/target.h"
 
@@ -22,7 +23,7 @@ static int on_upload(uint64_t done, uint64_t total, void *arg)
 
 	snprintf(text, sizeof(text), "sending the image: %s of %s", cli_bytes(done), cli_bytes(total));
 	progress_text(text);
-	return 0;
+	return interrupt_count() > 0;
 }
 
 /* The alias moves to the new image where it named another one. */
@@ -43,6 +44,15 @@ static int set_alias(struct remote *r, const char *alias, const char *fingerprin
 			   NULL, e, "/1.0/images/aliases");
 }
 
+static void print_warnings(const json_t *op)
+{
+	json_t *list = json_object_get(json_object_get(op, "metadata"), "warnings"), *w;
+	size_t i;
+
+	json_array_foreach(list, i, w)
+		fprintf(stderr, "Warning: %s\n", json_string_value(w));
+}
+
 static int import(struct remote *r, const char *file, const char *alias, struct err *e)
 {
 	auto_fd int fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -61,11 +71,16 @@ static int import(struct remote *r, const char *file, const char *alias, struct 
 		return err_sys(e, -ENOMEM, "cannot send %s", file);
 	if (!strpbrk(name, "\r\n"))
 		headers[1] = name;
-	n = http_upload(remote_http(r), "POST", "/1.0/images", fd, headers, on_upload, NULL, &reply, e);
+	interrupt_watch();
+	n = interrupt_count() ? -ECANCELED : http_upload(remote_http(r), "POST", "/1.0/images", fd, headers, on_upload, NULL, &reply, e);
 	progress_clear();
+	if (n == -ECANCELED)
+		return err_set(e, n, "interrupted: the image was not imported");
 	if (n < 0)
 		return err_context(e, n, "%s", remote_name(r));
 	n = remote_wait(r, json_str(json_object_get(reply, "metadata"), "id"), &op, e);
+	if (n >= 0)
+		print_warnings(op);
 	if (n >= 0 && alias)
 		n = set_alias(r, alias, json_str(json_object_get(op, "metadata"), "fingerprint"), e);
 	if (n >= 0)
@@ -158,6 +173,7 @@ int cmd_image_build(struct cli *cli, int argc, char **argv)
 		return cli_fail(&e);
 	if (!output && asprintf(&made, "%s/godwit-image.%d.tar", tmp && *tmp ? tmp : "/var/tmp", (int)getpid()) < 0)
 		return cli_failf("out of memory");
+	interrupt_watch();
 	r = build(argv[optind], include, init, output ? output : made, &e);
 	progress_clear();
 	if (r >= 0 && !output)
@@ -235,7 +251,7 @@ int cmd_image_delete(struct cli *cli, int argc, char **argv)
 		return cli_usage(cli, opt);
 	if (!cli_args(cli, argc, 1, -1, &r))
 		return r;
-	for (int i = optind; i < argc; i++) {
+	for (int i = optind; i < argc && !interrupt_count(); i++) {
 		auto_free char *name = NULL, *image = NULL, *fingerprint = NULL;
 		auto_remote *remote = NULL;
 		struct err e = { 0 };

@@ -54,11 +54,14 @@ static void print_network(const json_t *state)
 static void print_instance(const json_t *c, const json_t *state)
 {
 	const json_t *memory = json_object_get(state, "memory"), *cpu = json_object_get(state, "cpu");
+	const json_t *moving = json_object_get(c, "migration");
 	json_t *p;
 	size_t i;
 
-	printf("Name: %s\nStatus: %s\nMade: %s\nArchitecture: %s\n", json_str(c, "name"), json_str(c, "status"),
-	       json_str(c, "created_at"), json_str(c, "architecture"));
+	printf("Name: %s\nStatus: %s\n", json_str(c, "name"), json_str(c, "status"));
+	if (*json_str(moving, "state"))
+		printf("Migration: %s; %s\n", json_str(moving, "state"), json_str(moving, "text"));
+	printf("Made: %s\nArchitecture: %s\n", json_str(c, "created_at"), json_str(c, "architecture"));
 	json_array_foreach(json_object_get(c, "profiles"), i, p)
 		printf("Profile: %s\n", json_string_value(p));
 	if (json_int(state, "pid", 0) > 0) {

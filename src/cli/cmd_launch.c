@@ -6,6 +6,7 @@
 #include "base/parse.h"
 #include "cli/cli.h"
 #include "cli/image_ref.h"
+#include "cli/interrupt.h"
 #include "cli/target.h"
 
 struct wishes {
@@ -46,6 +47,8 @@ static int launch(struct target *t, const char *image, const struct wishes *w, s
 			 "description", "", "config", w->config, "devices", "ephemeral", 0, "profiles", w->profiles,
 			 "source", "type", "image", "fingerprint", fingerprint);
 	r = remote_call(t->remote, "POST", body, NULL, e, "/1.0/instances");
+	if (r >= 0 && interrupt_count())
+		return err_set(e, -ECANCELED, "interrupted: %s is made%s", name, w->start ? ", but was not started" : "");
 	if (r >= 0 && w->start)
 		r = remote_call(t->remote, "PUT", json_pack("{s:s, s:i, s:b}", "action", "start", "timeout", -1, "force", 0),
 				NULL, e, "/1.0/instances/%s/state", name);

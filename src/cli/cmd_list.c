@@ -7,6 +7,17 @@
 #include "cli/table.h"
 #include "cli/target.h"
 
+/* LXD's word, but for a container between two hosts. */
+static const char *status_of(const json_t *c)
+{
+	const char *moving = json_str(json_object_get(c, "migration"), "state");
+
+	return strcmp(moving, "moving") == 0   ? "Moving away" :
+	       strcmp(moving, "arriving") == 0 ? "Arriving" :
+	       strcmp(moving, "in doubt") == 0 ? "In doubt" :
+						 json_str(c, "status");
+}
+
 /* The addresses others can reach it by. */
 static void addresses_of(const json_t *state, const char *family, char *ret, size_t size)
 {
@@ -30,7 +41,7 @@ static int add_row(struct table *t, const json_t *c, const char *prefix)
 	const json_t *state = json_object_get(c, "state");
 	char name[160], ipv4[256], ipv6[256], memory[32] = "", processes[32] = "";
 	int64_t used = json_int(json_object_get(state, "memory"), "usage", -1), n = json_int(state, "processes", -1);
-	const char *const row[] = { name, json_str(c, "status"), ipv4, ipv6, processes, memory };
+	const char *const row[] = { name, status_of(c), ipv4, ipv6, processes, memory };
 
 	snprintf(name, sizeof(name), "%s%s", prefix, json_str(c, "name"));
 	addresses_of(state, "inet", ipv4, sizeof(ipv4));

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/table.h"
 #include "cli/target.h"
 
@@ -21,6 +22,8 @@ struct move {
 	enum table_format format;
 	json_t *row, *server; /* of the source */
 	json_t *source_op, *target_op;
+	int interrupts;  /* so many are answered */
+	bool cancelling; /* both were asked to end it, and the source has agreed */
 };
 
 static void move_done(struct move *m)
@@ -92,9 +95,51 @@ static const char *source_address(const struct move *m, struct err *e)
 	return url;
 }
 
+/* ------------------------------------------- waiting ------------------------------------------- */
+
 static bool is_final(const json_t *op)
 {
 	return json_int(op, "status_code", 0) >= 200;
+}
+
+static int cancel(struct remote *remote, const json_t *op, struct err *e)
+{
+	return remote_cancel(remote, json_str(op, "id"), e);
+}
+
+static void too_late(struct move *m)
+{
+	m->cancelling = false;
+	progress_clear();
+	fprintf(stderr, "It is too late to cancel: %s takes %s over. Waiting for the end; ^C again leaves without it.\n",
+		remote_name(m->to.remote), m->to.name);
+}
+
+/* The source is asked first, since it knows whether the container is its own still: after COMMIT it declines, and
+ * then the target is not asked.  Where the source knows nothing or cannot be reached, the target decides. */
+static int on_interrupt(struct move *m, struct err *e)
+{
+	bool again = m->interrupts > 0;
+	int r;
+
+	if (interrupt_count() == m->interrupts)
+		return 0;
+	m->interrupts = interrupt_count();
+	progress_clear();
+	if (again)
+		return err_set(e, -ECANCELED, "left while the move goes on without us%s; `godwit list %s: %s:` tells how it ends",
+			       m->cancelling ? ", being cancelled" : "", remote_name(m->from.remote),
+			       remote_name(m->to.remote));
+	fprintf(stderr, "Cancelling the move; ^C again leaves without waiting.\n");
+	m->cancelling = true;
+	r = is_final(m->source_op) ? -ENOENT : cancel(m->from.remote, m->source_op, NULL);
+	if (r >= 0)
+		cancel(m->to.remote, m->target_op, NULL); /* which may have ended of it already */
+	else if (r != -EINVAL)
+		r = cancel(m->to.remote, m->target_op, NULL);
+	if (r == -EINVAL)
+		too_late(m);
+	return 0;
 }
 
 /* Both sides' ends; progress of either meanwhile.  The source's may come a little later than the
@@ -110,7 +155,13 @@ static int wait_both(struct move *m, struct err *e)
 		bool at_target = remote == m->to.remote;
 		auto_json *op = NULL;
 		struct err why = { 0 };
-		int r = remote_look(remote, at_target ? target : source, 1, &op, &why);
+		int r = on_interrupt(m, e);
+
+		if (r < 0)
+			return r;
+		r = remote_look(remote, at_target ? target : source, 1, &op, &why);
+		if (r == -ECANCELED && interrupt_count() > m->interrupts)
+			continue;
 
 		/* A source that has handed everything over and then went away does not make the move a failure. */
 		if (r < 0 && !at_target) {
@@ -124,12 +175,18 @@ static int wait_both(struct move *m, struct err *e)
 		}
 		json_decref(at_target ? m->target_op : m->source_op);
 		*(at_target ? &m->target_op : &m->source_op) = json_incref(op);
-		progress_show(json_object_get(op, "metadata"));
+		/* Its COMMIT was quicker than our word. */
+		if (m->cancelling && !at_target && !is_final(op) && json_int(op, "status_code", 0) == 103)
+			too_late(m);
+		if (m->cancelling)
+			progress_text("cancelling");
+		else
+			progress_show(json_object_get(op, "metadata"));
 		/* A target that failed before it came leaves a source that waits for it.  What the source itself
 		 * has failed of is known after a moment; one that has handed over does not heed this. */
 		if (is_final(m->target_op) && json_int(m->target_op, "status_code", 0) != 200 &&
 		    !is_final(m->source_op) && ++looks > 2 && !told) {
-			remote_call(m->from.remote, "DELETE", NULL, NULL, NULL, "/1.0/operations/%s", source);
+			cancel(m->from.remote, m->source_op, NULL);
 			told = true;
 		}
 	}
@@ -142,6 +199,24 @@ static bool failed(const json_t *op)
 	return is_final(op) && json_int(op, "status_code", 0) != 200;
 }
 
+/* After a cancel: where the container is, by the source's own word.  Where the target had all of it already, the source
+ * takes it back only when it has heard that the target never will run it. */
+static int cancelled(const struct move *m, struct err *e)
+{
+	for (int i = 0; i < 50 && interrupt_count() == m->interrupts; i++) {
+		auto_json *row = NULL;
+		int r = remote_call(m->from.remote, "GET", NULL, &row, NULL, "/1.0/instances/%s", m->from.name);
+
+		if (r >= 0 && !json_object_get(row, "migration"))
+			return err_set(e, -ECANCELED, "the move was cancelled; %s %s on %s as before", m->from.name,
+				       str_eq(json_str(row, "status"), "Running") ? "runs" : "is",
+				       remote_name(m->from.remote));
+		usleep(200000);
+	}
+	return err_set(e, -ECANCELED, "the move was cancelled; `godwit info %s:%s` tells how %s is",
+		       remote_name(m->from.remote), m->from.name, m->from.name);
+}
+
 /* Who failed first knows why; the other only saw the connection close. */
 static int verdict(const struct move *m, struct err *e)
 {
@@ -149,6 +224,8 @@ static int verdict(const struct move *m, struct err *e)
 
 	if (!failed(m->source_op) && !failed(m->target_op))
 		return 0;
+	if (m->cancelling && failed(m->target_op))
+		return cancelled(m, e);
 	if (failed(m->source_op) && !failed(m->target_op) && !m->dry_run)
 		return err_set(e, -EIO, "%s has taken the container, but %s says: %s", remote_name(m->to.remote),
 			       remote_name(m->from.remote), s);
@@ -243,16 +320,19 @@ static int move(struct move *m, struct err *e)
 {
 	uint64_t begun = now_us();
 	const char *address;
-	int r = offer(m, e);
+	int r;
 
+	interrupt_watch();
+	r = offer(m, e);
 	if (r < 0)
 		return r;
 	address = source_address(m, e);
 	r = address ? remote_start(m->to.remote, "POST", target_body(m, address), &m->target_op, e, "/1.0/instances") :
 		      -ENOTCONN;
 	if (r < 0) { /* nobody will come for the offer */
-		remote_call(m->from.remote, "DELETE", NULL, NULL, NULL, "/1.0/operations/%s", json_str(m->source_op, "id"));
-		return r;
+		cancel(m->from.remote, m->source_op, NULL);
+		return r != -ECANCELED ? r : err_set(e, r, "interrupted before the move began; %s is on %s as before",
+						     m->from.name, remote_name(m->from.remote));
 	}
 	r = wait_both(m, e);
 	if (r >= 0)

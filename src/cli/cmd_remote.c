@@ -1,5 +1,4 @@
 /* remote add, list, remove, default */
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,30 +8,8 @@
 #include "cli/cli.h"
 #include "cli/remote.h"
 #include "cli/table.h"
+#include "cli/token.h"
 #include "http/cert.h"
-
-/* A token is base64 of a JSON object; NULL: it is none. */
-static json_t *token_parse(const char *text)
-{
-	size_t len = strlen(text);
-	auto_free unsigned char *raw = malloc(len + 4);
-	json_t *o;
-	int n;
-
-	if (!raw || len % 4 || len > 65536)
-		return NULL;
-	n = EVP_DecodeBlock(raw, (const unsigned char *)text, (int)len);
-	if (n < 0)
-		return NULL;
-	while (n > 0 && raw[n - 1] == 0) /* the padding */
-		n--;
-	o = json_loadb((char *)raw, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
-	if (!*json_str(o, "secret") || !*json_str(o, "fingerprint") || !json_array_size(json_object_get(o, "addresses"))) {
-		json_decref(o);
-		return NULL;
-	}
-	return o;
-}
 
 struct candidate {
 	char *host, *url; /* "https://HOST:PORT" */
@@ -157,6 +134,7 @@ int cmd_remote_add(struct cli *cli, int argc, char **argv)
 						 { "address", required_argument, NULL, 'A' },
 						 CLI_HELP, { 0 } };
 	const char *address = NULL, *name, *what;
+	auto_free char *text = NULL;
 	auto_json *token = NULL;
 	bool accept = false;
 	struct err e = { 0 };
@@ -176,8 +154,11 @@ int cmd_remote_add(struct cli *cli, int argc, char **argv)
 	what = argv[optind + 1];
 	if (conf_remote_addr(cli->conf, name))
 		return cli_failf("there is a remote '%s' already; `godwit remote remove %s` forgets it", name, name);
-	token = token_parse(what);
-	r = token ? add_by_token(cli, name, what, token, address, &e) : add_by_address(cli, name, what, accept, &e);
+	r = token_parse(what, &token, &text, &e);
+	if (r > 0)
+		r = add_by_token(cli, name, text, token, address, &e);
+	else if (r == 0)
+		r = add_by_address(cli, name, what, accept, &e);
 	if (r >= 0)
 		r = conf_save(cli->conf, &e);
 	else

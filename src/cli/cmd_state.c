@@ -4,6 +4,7 @@
 
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/target.h"
 
 struct change {
@@ -55,7 +56,7 @@ static int change_all(struct cli *cli, int argc, char **argv, struct change ch)
 	}
 	if (!cli_args(cli, argc, 1, -1, &r))
 		return r;
-	for (int i = optind; i < argc; i++) {
+	for (int i = optind; i < argc && !interrupt_count(); i++) {
 		auto_target target = { 0 };
 		struct err e = { 0 };
 

@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -151,10 +152,41 @@ int cmd_trust_list(struct cli *cli, int argc, char **argv)
 	return 0;
 }
 
+#define PREFIX_MIN 4 /* shorter ones are rather names */
+
+/* The fingerprint of the certificate that is meant: by its client's name, or by how the fingerprint begins. */
+static int certificate_find(struct remote *remote, const char *what, char ret[FINGERPRINT_LEN + 1], struct err *e)
+{
+	const json_t *by_name = NULL, *by_start = NULL, *c;
+	auto_json *list = NULL;
+	unsigned names = 0, starts = 0;
+	size_t i;
+	int r = remote_call(remote, "GET", NULL, &list, e, "/1.0/certificates?recursion=1");
+
+	if (r < 0)
+		return r;
+	json_array_foreach(list, i, c) {
+		if (str_eq(json_str(c, "name"), what) && ++names)
+			by_name = c;
+		if (strlen(what) >= PREFIX_MIN && strncasecmp(json_str(c, "fingerprint"), what, strlen(what)) == 0 && ++starts)
+			by_start = c;
+	}
+	if (names > 1 || starts > 1 || (names && starts && by_name != by_start))
+		return err_set(e, -EINVAL, "'%s' fits more than one certificate: `godwit config trust list` shows them; the "
+			       "first digits of a fingerprint say which", what);
+	if (!names && !starts)
+		return err_set(e, -ENOENT, "no client named '%s' is let in, and no fingerprint begins so; `godwit config trust "
+			       "list` shows who is", what);
+	snprintf(ret, FINGERPRINT_LEN + 1, "%s", json_str(by_name ? by_name : by_start, "fingerprint"));
+	return 0;
+}
+
 int cmd_trust_remove(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { CLI_HELP, { 0 } };
-	auto_target target = { 0 };
+	auto_free char *name = NULL, *what = NULL;
+	char fingerprint[FINGERPRINT_LEN + 1];
+	auto_remote *remote = NULL;
 	struct err e = { 0 };
 	int opt, r;
 
@@ -162,8 +194,13 @@ int cmd_trust_remove(struct cli *cli, int argc, char **argv)
 		return cli_usage(cli, opt);
 	if (!cli_args(cli, argc, 1, 1, &r))
 		return r;
-	r = target_open(cli->conf, argv[optind], true, &target, &e);
+	/* Not as a target: a client's name may be any. */
+	r = conf_split(cli->conf, argv[optind], &name, &what, &e);
 	if (r >= 0)
-		r = remote_call(target.remote, "DELETE", NULL, NULL, &e, "/1.0/certificates/%s", target.name);
+		r = remote_open(cli->conf, name, &remote, &e);
+	if (r >= 0)
+		r = certificate_find(remote, what, fingerprint, &e);
+	if (r >= 0)
+		r = remote_call(remote, "DELETE", NULL, NULL, &e, "/1.0/certificates/%s", fingerprint);
 	return r < 0 ? cli_fail(&e) : 0;
 }

@@ -17,6 +17,8 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/image_tar.h"
+#include "cli/interrupt.h"
+#include "cli/remote.h"
 
 #define LAST_LINES 6
 
@@ -307,7 +309,7 @@ static int debian_start(const char *suite, const char *packages, struct child *r
 	return err_sys(e, -EAGAIN, "cannot run mmdebstrap");
 }
 
-/* Reads stderr until the tar begins to come; mmdebstrap says next to nothing after that. */
+/* Reads stderr until the tar begins to come, or ^C; mmdebstrap says next to nothing after that. */
 static void debian_listen(struct child *c, struct progress *p)
 {
 	char line[256];
@@ -317,7 +319,10 @@ static void debian_listen(struct child *c, struct progress *p)
 		struct pollfd f[2] = { { .fd = c->err, .events = POLLIN }, { .fd = c->out, .events = POLLIN } };
 		char ch;
 
-		if (poll(f, 2, -1) < 0)
+		if (interrupt_count())
+			return;
+		/* With an end: a ^C just before it would not be noticed. */
+		if (poll(f, 2, 500) <= 0)
 			continue;
 		if (f[1].revents & POLLIN)
 			return;
@@ -335,13 +340,39 @@ static void debian_listen(struct child *c, struct progress *p)
 	}
 }
 
+/* It takes what it has mounted and unpacked away; that may need some seconds. */
+static int debian_interrupt(struct child *c, struct err *e)
+{
+	int status, asked = interrupt_count();
+	char rest[4096];
+	pid_t pid = 0;
+
+	progress_clear();
+	fprintf(stderr, "Ending mmdebstrap, which tidies up; ^C again leaves that to it.\n");
+	kill(-c->pid, SIGTERM);
+	close(c->out);
+	fd_set_nonblock(c->err, 1);
+	while (pid != c->pid && interrupt_count() == asked) {
+		struct pollfd f = { .fd = c->err, .events = POLLIN };
+
+		if (poll(&f, 1, 50) > 0 && read(c->err, rest, sizeof(rest)) <= 0)
+			poll(NULL, 0, 50);
+		pid = waitpid(c->pid, &status, WNOHANG);
+	}
+	close(c->err);
+	return err_set(e, -ECANCELED, "interrupted: no image was built");
+}
+
 static int debian_end(struct child *c, struct progress *p, int r, struct err *e)
 {
 	auto_buf why = BUF_INIT;
 	char line[256], rest[4096];
-	FILE *f = fdopen(c->err, "r");
 	int status = -1;
+	FILE *f;
 
+	if (interrupt_count())
+		return debian_interrupt(c, e);
+	f = fdopen(c->err, "r");
 	while (r >= 0 && read(c->out, rest, sizeof(rest)) > 0) /* the padding behind the tar's end */
 		;
 	close(c->out);
@@ -389,8 +420,11 @@ int image_build_debian(const char *suite, const char *include, const char *init,
 		return r;
 	}
 	debian_listen(&c, &p);
-	say(&p, "building: writing the image");
-	r = image_tar_copy(t, c.out, debian_wanted, e);
+	r = interrupt_count() ? -ECANCELED : 0;
+	if (r >= 0) {
+		say(&p, "building: writing the image");
+		r = image_tar_copy(t, c.out, debian_wanted, e);
+	}
 	if (r >= 0)
 		r = debian_files(t, init, e);
 	r = debian_end(&c, &p, r, e);

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cli/interrupt.h"
 
 struct image_tar {
 	char *path, *part;
@@ -167,6 +168,8 @@ static int copy_all(struct image_tar *t, struct archive *in, bool (*wanted)(cons
 	int r;
 
 	for (;;) {
+		if (interrupt_count())
+			return err_set(e, -ECANCELED, "interrupted");
 		r = archive_read_next_header(in, &en);
 		if (r == ARCHIVE_EOF)
 			return 0;

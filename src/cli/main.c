@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/remote.h"
 
 #define VERSION "0.1.0"
@@ -67,7 +68,8 @@ static const struct verb verbs[] = {
 	  "  --name NAME          the client's name\n"
 	  "  -q, --quiet          print the token alone\n", cmd_trust_add },
 	{ "config trust list", "[REMOTE:]", "clients that are let in", "  --format table|csv|json\n", cmd_trust_list },
-	{ "config trust remove", "[REMOTE:]FINGERPRINT", "let a client in no more", NULL, cmd_trust_remove },
+	{ "config trust remove", "[REMOTE:]NAME|FINGERPRINT", "let a client in no more",
+	  "The first digits of the fingerprint are enough where they tell.\n", cmd_trust_remove },
 	{ "config show", "[REMOTE:][NAME]", "the configuration of a host or a container", NULL, cmd_config_show },
 	{ "config get", "[REMOTE:][NAME] KEY", "one value of it", NULL, cmd_config_get },
 	{ "config set", "[REMOTE:][NAME] KEY=VALUE...", "change values; an empty one unsets", NULL, cmd_config_set },
@@ -152,7 +154,7 @@ int cli_fail(const struct err *e)
 	progress_clear();
 	fflush(stdout);
 	fprintf(stderr, "Error: %s\n", err_text(e));
-	return 1;
+	return interrupt_count() ? 130 : 1;
 }
 
 int cli_failf(const char *fmt, ...)

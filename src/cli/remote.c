@@ -7,12 +7,25 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 
 struct remote {
 	char *name, *addr, *host, *pem, *cert, *key;
 	struct http_endpoint ep;
 	struct http_client *http;
+	int interrupts; /* as many had come when the request began */
+	bool first_counts;
 };
+
+/* What only looks is ended by any ^C.  What changes something is not: whether it was begun would not be known.
+ * But the second ^C ends everything. */
+static bool stop(void *arg)
+{
+	const struct remote *r = arg;
+	int n = interrupt_count();
+
+	return n > r->interrupts && (r->first_counts || n > 1);
+}
 
 static int fill_endpoint(struct remote *r, struct conf *c, struct err *e)
 {
@@ -55,6 +68,7 @@ int remote_open(struct conf *c, const char *name, struct remote **ret, struct er
 		remote_free(r);
 		return n;
 	}
+	http_client_stop_when(r->http, stop, r);
 	*ret = r;
 	return 0;
 }
@@ -103,7 +117,11 @@ static int with_name(const struct remote *r, int code, struct err *e)
 static int call(struct remote *r, const char *method, json_t *body, const char *path, json_t **ret, struct err *e)
 {
 	auto_json *taken = body;
-	int n = http_request_json(r->http, method, path, taken, ret, e);
+	int n;
+
+	r->interrupts = interrupt_count();
+	r->first_counts = strcmp(method, "GET") == 0;
+	n = http_request_json(r->http, method, path, taken, ret, e);
 
 	return n < 0 ? with_name(r, n, e) : n;
 }
@@ -125,13 +143,48 @@ int remote_look(struct remote *r, const char *id, int timeout_s, json_t **ret_op
 	return 0;
 }
 
+int remote_cancel(struct remote *r, const char *id, struct err *e)
+{
+	auto_free char *path = NULL;
+	auto_json *reply = NULL;
+
+	if (asprintf(&path, "/1.0/operations/%s", id) < 0)
+		return err_sys(e, -ENOMEM, "cannot cancel");
+	return call(r, "DELETE", NULL, path, &reply, e);
+}
+
+/* ^C during a wait: -ECANCELED when it is no longer waited. */
+static int on_interrupt(struct remote *r, const char *id, int *asked, struct err *e)
+{
+	struct err why = { 0 };
+
+	if (interrupt_count() == *asked)
+		return 0;
+	progress_clear();
+	if (*asked)
+		return err_set(e, -ECANCELED, "no longer waited for; on %s it goes on without us (operation %s)", r->name, id);
+	*asked = interrupt_count();
+	fprintf(stderr, "Cancelling; ^C again leaves it alone.\n");
+	if (remote_cancel(r, id, &why) < 0 && interrupt_count() == *asked)
+		fprintf(stderr, "%s; waiting for its end.\n", why.text);
+	return 0;
+}
+
 int remote_wait(struct remote *r, const char *id, json_t **ret_op, struct err *e)
 {
+	int asked = 0;
+
+	interrupt_watch();
 	for (;;) {
 		auto_json *op = NULL;
 		int64_t status;
-		int n = remote_look(r, id, 1, &op, e);
+		int n = on_interrupt(r, id, &asked, e);
 
+		if (n < 0)
+			return n;
+		n = remote_look(r, id, 1, &op, e);
+		if (n == -ECANCELED && interrupt_count() > asked)
+			continue;
 		if (n < 0) {
 			progress_clear();
 			return n;
@@ -162,6 +215,10 @@ static int vstart(struct remote *r, const char *method, json_t *body, const char
 	if (vasprintf(&path, fmt, ap) < 0) {
 		json_decref(body);
 		return err_sys(e, -ENOMEM, "cannot talk to %s", r->name);
+	}
+	if (interrupt_count() && (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)) {
+		json_decref(body);
+		return err_set(e, -ECANCELED, "interrupted");
 	}
 	return call(r, method, body, path, ret_reply, e);
 }

@@ -30,10 +30,13 @@ int remote_call(struct remote *r, const char *method, json_t *body_taken, json_t
 /* The same without waiting: *ret is the operation object. */
 int remote_start(struct remote *r, const char *method, json_t *body_taken, json_t **ret_op, struct err *e,
 		 const char *path, ...) __attribute__((format(printf, 6, 7)));
-/* Waits for its end; *ret (may be NULL) is the whole operation.  Its failure is an error with its sentence. */
+/* Waits for its end, and shows its progress.  ^C asks for its cancelling; another one ends the waiting.  *ret (may be NULL) is the whole operation.  Its failure is an error with its sentence. */
 int remote_wait(struct remote *r, const char *id, json_t **ret_op, struct err *e);
-/* One look, at most timeout_s long: *ret_op as it is now. */
+/* One look, at most timeout_s long: *ret_op as it is now.  -ECANCELED: ^C came meanwhile. */
 int remote_look(struct remote *r, const char *id, int timeout_s, json_t **ret_op, struct err *e);
+
+/* Asks for an operation's end.  -EINVAL: it is too late for that, or it ended meanwhile. */
+int remote_cancel(struct remote *r, const char *id, struct err *e);
 
 static inline void json_cleanup(json_t **j)
 {

@@ -109,6 +109,8 @@ int db_migration_create(struct db *db, const json_t *row, struct err *e);
 int db_migration_set(struct db *db, const char *id, const char *role, const char *from, const char *to,
 		     const json_t *data, struct err *e);
 int db_migration_get(struct db *db, const char *id, const char *role, json_t **ret, struct err *e);
+/* The one of this instance; of several (the peer has not heard the end of an earlier one) the last. */
+int db_migration_of(struct db *db, const char *instance, json_t **ret, struct err *e);
 int db_migration_list(struct db *db, json_t **ret, struct err *e);
 int db_migration_delete(struct db *db, const char *id, const char *role, struct err *e);
 /* state of the migration and ownership of the instance in ONE transaction (COMMIT on either side). */

@@ -70,6 +70,18 @@ int db_migration_get(struct db *db, const char *id, const char *role, json_t **r
 	return r;
 }
 
+int db_migration_of(struct db *db, const char *instance, json_t **ret, struct err *e)
+{
+	auto_query *q = NULL;
+	int r = query_open(db, "SELECT " COLUMNS " FROM migrations WHERE instance = ? ORDER BY created_at DESC, id"
+			   " LIMIT 1", &q, e, "s", instance);
+
+	if (r < 0)
+		return r;
+	r = query_one(db, q, migration_row, ret, e);
+	return r == -ENOENT ? err_set(e, r, "nothing is known of a migration of %s", instance) : r;
+}
+
 int db_migration_list(struct db *db, json_t **ret, struct err *e)
 {
 	auto_query *q = NULL;

@@ -22,6 +22,8 @@ struct http_client {
 	char *unix_path, *cert_file, *key_file, *pin;
 	int timeout_s;
 	char *server_cert;
+	bool (*stop)(void *arg);
+	void *stop_arg;
 };
 
 int http_url_parse(const char *url, char **ret_host, uint16_t *ret_port, const char **ret_path, struct err *e)
@@ -108,6 +110,12 @@ struct http_client *http_client_free(struct http_client *c)
 	return NULL;
 }
 
+void http_client_stop_when(struct http_client *c, bool (*stop)(void *arg), void *arg)
+{
+	c->stop = stop;
+	c->stop_arg = arg;
+}
+
 const char *http_client_server_cert(const struct http_client *c)
 {
 	return c->server_cert;
@@ -191,6 +199,13 @@ static int errno_of_http(long status)
 	}
 }
 
+static int on_tick(void *arg, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal, curl_off_t ulnow)
+{
+	struct http_client *c = arg;
+
+	return c->stop(c->stop_arg);
+}
+
 static void common_options(struct http_client *c, const char *method, const char *url, struct answer *a,
 			   char *errbuf)
 {
@@ -207,6 +222,11 @@ static void common_options(struct http_client *c, const char *method, const char
 	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(h, CURLOPT_WRITEDATA, a);
 	curl_easy_setopt(h, CURLOPT_USERAGENT, "godwit");
+	if (c->stop) {
+		curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_tick);
+		curl_easy_setopt(h, CURLOPT_XFERINFODATA, c);
+	}
 	/* A peer that vanished is noticed in half a minute, also while it computes an answer. */
 	curl_easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(h, CURLOPT_TCP_KEEPIDLE, 10L);
@@ -254,6 +274,8 @@ static int perform(struct http_client *c, struct answer *a, const char *errbuf, 
 {
 	CURLcode rc = curl_easy_perform(c->curl);
 
+	if (rc == CURLE_ABORTED_BY_CALLBACK)
+		return err_set(e, -ECANCELED, "interrupted");
 	if (rc != CURLE_OK)
 		return err_set(e, errno_of_curl(rc), "cannot talk to %s: %s", c->unix_path ? c->unix_path : c->base,
 			       *errbuf ? errbuf : curl_easy_strerror(rc));

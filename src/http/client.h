@@ -25,6 +25,10 @@ struct http_client;
 int http_client_new(const struct http_endpoint *ep, struct http_client **ret, struct err *e);
 struct http_client *http_client_free(struct http_client *c);
 
+/* Asked some times a second, and after every signal, while a request is under way: true ends it, with -ECANCELED.
+ * NULL: nobody is asked (as at first). */
+void http_client_stop_when(struct http_client *c, bool (*stop)(void *arg), void *arg);
+
 /* One request; body NULL: none.  *ret is the whole envelope (caller's).  An envelope of type "error" is a
  * failure: the sentence is the server's, the code -ENOENT 404, -EACCES 401 and 403, -EEXIST 409,
  * -EINVAL 400, -ESTALE 412, else -EIO; -ECONNREFUSED and the like when nobody answers. */

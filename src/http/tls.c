@@ -153,10 +153,10 @@ static bool lane_in(struct tls_conn *c, bool *fatal)
 			l->closed = true;
 		}
 	}
-	if (l->eof && !l->len && !l->closed) {
-		shutdown(c->plain, SHUT_WR);
-		l->closed = true;
-	}
+	/* Whoever says goodbye wants no answer any more.  Half closed, MHD would keep a body that breaks off, and its
+	 * file, for two minutes. */
+	if (l->eof && !l->len && !l->closed)
+		*fatal = true;
 	return moved;
 }
 

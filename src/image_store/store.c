@@ -15,7 +15,7 @@
 #include "image_store/unpack.h"
 #include "storage/folder.h"
 
-static int hash_file(EVP_MD_CTX *ctx, const char *path, uint64_t *size, struct err *e)
+static int hash_file(const struct image_import *in, EVP_MD_CTX *ctx, const char *path, uint64_t *size, struct err *e)
 {
 	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
 	auto_free char *buf = malloc(1 << 18);
@@ -29,6 +29,8 @@ static int hash_file(EVP_MD_CTX *ctx, const char *path, uint64_t *size, struct e
 		if (EVP_DigestUpdate(ctx, buf, (size_t)n) != 1)
 			return err_set(e, -EIO, "sha256 fails");
 		*size += (uint64_t)n;
+		if (in->cancelled && in->cancelled(in->arg) < 0)
+			return err_set(e, -ECANCELED, "cancelled");
 	}
 	return n < 0 ? err_sys(e, -errno, "cannot read %s", path) : 0;
 }
@@ -43,9 +45,9 @@ static int fingerprint_of(const struct image_import *in, char ret[65], uint64_t 
 	int r = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 ? 0 : err_sys(e, -ENOMEM, "sha256");
 
 	if (r == 0)
-		r = hash_file(ctx, in->file, &size, e);
+		r = hash_file(in, ctx, in->file, &size, e);
 	if (r == 0 && in->rootfs_file)
-		r = hash_file(ctx, in->rootfs_file, &size, e);
+		r = hash_file(in, ctx, in->rootfs_file, &size, e);
 	if (r == 0 && (EVP_DigestFinal_ex(ctx, sum, &len) != 1 || len != 32))
 		r = err_set(e, -EIO, "sha256 fails");
 	EVP_MD_CTX_free(ctx);
@@ -72,26 +74,36 @@ static int image_path(const char *state_dir, const char *fingerprint, const char
 	return 0;
 }
 
-/* Both parts, if there are two, looked through; the metadata as {architecture, ...}. */
-static int archive_check(const struct image_import *in, json_t **ret_meta, struct err *e)
+static int rootfs_check(const struct image_import *in, bool *ret_has_init, struct err *e)
 {
-	auto_free char *text = NULL, *none = NULL;
-	bool has_root = false;
-	uint64_t bytes;
-	int r = unpack_check(in->file, "rootfs", &has_root, &text, &bytes, e);
+	struct unpack_look l = { .file = in->rootfs_file, .below = "", .cancelled = in->cancelled, .arg = in->arg };
+	int r = unpack_check(&l, e);
+
+	if (r < 0)
+		return err_context(e, r, "the image's root file system (only tar is supported)");
+	free(l.metadata);
+	*ret_has_init = l.has_init;
+	return 0;
+}
+
+/* Both parts, if there are two, looked through; the metadata as {architecture, ...}. */
+static int archive_check(const struct image_import *in, json_t **ret_meta, bool *ret_has_init, struct err *e)
+{
+	struct unpack_look l = { .file = in->file, .below = "rootfs", .cancelled = in->cancelled, .arg = in->arg };
+	auto_free char *text = NULL;
+	int r = unpack_check(&l, e);
 
 	if (r < 0)
 		return r;
+	text = l.metadata;
+	*ret_has_init = l.has_init;
 	if (!text)
 		return err_set(e, -EINVAL, "the image has no metadata.yaml");
-	if (in->rootfs_file) {
-		r = unpack_check(in->rootfs_file, "", &has_root, &none, &bytes, e);
-		if (r < 0)
-			return err_context(e, r, "the image's root file system (only tar is supported)");
-	} else if (!has_root) {
+	if (!in->rootfs_file && !l.has_root)
 		return err_set(e, -EINVAL, "the image has no rootfs folder");
-	}
-	return metadata_parse(text, strlen(text), ret_meta, e);
+	if (in->rootfs_file)
+		r = rootfs_check(in, ret_has_init, e);
+	return r < 0 ? r : metadata_parse(text, strlen(text), ret_meta, e);
 }
 
 static json_t *image_row(const struct image_import *in, const char *fingerprint, uint64_t size,
@@ -163,11 +175,12 @@ int image_import(struct db *db, const char *state_dir, const struct image_import
 {
 	json_t *meta = NULL, *row = NULL, *there = NULL;
 	char fingerprint[65];
+	bool has_init;
 	uint64_t size;
 	int r = fingerprint_of(in, fingerprint, &size, e);
 
 	if (r == 0)
-		r = archive_check(in, &meta, e);
+		r = archive_check(in, &meta, &has_init, e);
 	if (r < 0)
 		return r;
 	row = image_row(in, fingerprint, size, meta);
@@ -190,7 +203,11 @@ int image_import(struct db *db, const char *state_dir, const struct image_import
 		r = aliases_put(db, in, fingerprint, e);
 	if (r < 0)
 		return r;
-	*ret = json_pack("{s:s, s:I}", "fingerprint", fingerprint, "size", (json_int_t)size);
+	*ret = json_pack("{s:s, s:I, s:[]}", "fingerprint", fingerprint, "size", (json_int_t)size, "warnings");
+	if (*ret && !has_init)
+		json_array_append_new(json_object_get(*ret, "warnings"),
+				      json_string("the image has no /sbin/init: its containers will not start, unless their "
+						  "raw.lxc names another first process (lxc.init.cmd)"));
 	return *ret ? 0 : err_sys(e, -ENOMEM, "image %s", fingerprint);
 }
 

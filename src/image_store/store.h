@@ -13,10 +13,12 @@ struct image_import {
 	const json_t *properties, *aliases; /* of the request; NULL: none */
 	const char *filename;
 	bool public;
+	int (*cancelled)(void *arg); /* NULL: nobody is asked; < 0 ends it */
+	void *arg;
 };
 
-/* Checks the archive and puts it into the store; *ret: {fingerprint, size}.  One that is there already is
- * success (its properties and aliases are added). */
+/* Checks the archive and puts it into the store; *ret: {fingerprint, size, warnings [sentence]}.  One that is there
+ * already is success (its properties and aliases are added). */
 int image_import(struct db *db, const char *state_dir, const struct image_import *in, json_t **ret,
 		 struct err *e);
 int image_delete(struct db *db, const char *state_dir, const char *fingerprint, struct err *e);

@@ -32,6 +32,7 @@ struct session {
 	char *parent_path;
 	struct folder_time *folders;
 	size_t n_folders, cap_folders;
+	uint64_t total; /* the archive's bytes */
 	struct err *e;
 };
 
@@ -119,14 +120,27 @@ static void parent_forget(struct session *s)
 	fd_close(&s->parent);
 }
 
+/* How far it is; and whether to go on. */
+static int tell(struct session *s)
+{
+	int r = s->u->progress ? s->u->progress((uint64_t)archive_filter_bytes(s->a, -1), s->total, s->u->arg) : 0;
+
+	return r == -ECANCELED ? err_set(s->e, r, "cancelled") : r < 0 ? err_sys(s->e, r, "unpacking") : 0;
+}
+
 static int data_write(struct session *s, int fd, int64_t size, const char *path)
 {
 	const void *block;
+	uint64_t n_blocks = 0;
 	size_t len;
 	int64_t at;
 	int r;
 
 	while ((r = archive_read_data_block(s->a, &block, &len, &at)) == ARCHIVE_OK) {
+		/* A large file is many of them. */
+		r = ++n_blocks % 256 ? 0 : tell(s);
+		if (r < 0)
+			return r;
 		while (len) {
 			ssize_t n = pwrite(fd, block, len, at);
 
@@ -387,7 +401,7 @@ static int folder_times_set(struct session *s)
 	return 0;
 }
 
-static int entries_put(struct session *s, uint64_t total)
+static int entries_put(struct session *s)
 {
 	struct archive_entry *en;
 	uint64_t n = 0;
@@ -408,11 +422,9 @@ static int entries_put(struct session *s, uint64_t total)
 		r = put_entry(s, en, path);
 		if (r < 0)
 			return r;
-		if (s->u->progress && n % 256 == 0) {
-			r = s->u->progress((uint64_t)archive_filter_bytes(s->a, -1), total, s->u->arg);
-			if (r < 0)
-				return err_sys(s->e, r, "unpacking");
-		}
+		r = n % 256 ? 0 : tell(s);
+		if (r < 0)
+			return r;
 	}
 	return r < 0 ? r : folder_times_set(s);
 }
@@ -435,7 +447,8 @@ int unpack_run(const struct unpack *u, struct err *e)
 		return -EINVAL;
 	s.a = a;
 	s.root = root;
-	r = entries_put(&s, (uint64_t)st.st_size);
+	s.total = (uint64_t)st.st_size;
+	r = entries_put(&s);
 	fd_close(&s.parent);
 	free(s.parent_path);
 	for (size_t i = 0; i < s.n_folders; i++)
@@ -463,53 +476,102 @@ static int metadata_text(struct archive *a, struct archive_entry *en, char **ret
 	return 0;
 }
 
-int unpack_check(const char *file, const char *below, bool *ret_has_root, char **ret_metadata,
-		 uint64_t *ret_bytes, struct err *e)
+/* Where an init may be, as far as names tell: the folder sbin may be a link, before or behind what it leads to. */
+struct init_names {
+	char names[32][128];
+	unsigned n;
+	char sbin[128]; /* where the link leads; "": it is none */
+};
+
+static void init_names_add(struct init_names *in, struct archive_entry *en, const char *path)
 {
-	auto_fd int fd = open(file, O_RDONLY | O_CLOEXEC);
-	auto_free char *metadata = NULL;
+	const char *link = archive_entry_symlink(en), *slash = strrchr(path, '/');
+
+	if (strcmp(path, "sbin") == 0 && archive_entry_filetype(en) == AE_IFLNK && link)
+		snprintf(in->sbin, sizeof(in->sbin), "%s", link + strspn(link, "/"));
+	if (slash && strcmp(slash, "/init") == 0 && archive_entry_filetype(en) != AE_IFDIR &&
+	    in->n < array_len(in->names))
+		snprintf(in->names[in->n++], sizeof(in->names[0]), "%s", path);
+}
+
+static bool init_names_have(const struct init_names *in)
+{
+	for (unsigned i = 0; i < in->n; i++) {
+		size_t n = strlen(in->names[i]) - strlen("/init");
+
+		if (strcmp(in->names[i], "sbin/init") == 0 ||
+		    (n == strlen(in->sbin) && strncmp(in->names[i], in->sbin, n) == 0))
+			return true;
+	}
+	return in->n == array_len(in->names); /* too many to tell */
+}
+
+/* One entry. */
+static int look_at(struct unpack_look *l, struct archive *a, struct archive_entry *en, struct init_names *in,
+		   struct err *e)
+{
+	const char *raw = archive_entry_pathname(en), *hard = archive_entry_hardlink(en), *path;
+	char clean[PATH_MAX];
+	int r;
+
+	if (tarpath_clean(raw, clean, sizeof(clean)) < 0)
+		return err_set(e, -EINVAL, "the image holds the name \"%.200s\", which leads out of it", raw ? raw : "");
+	if (strcmp(clean, "metadata.yaml") == 0) {
+		r = metadata_text(a, en, &l->metadata, e);
+		if (r < 0)
+			return r;
+	}
+	path = tarpath_below(clean, l->below);
+	if (!path)
+		return 0;
+	l->has_root = true;
+	init_names_add(in, en, path);
+	if (hard && (tarpath_clean(hard, clean, sizeof(clean)) < 0 || !tarpath_below(clean, l->below)))
+		return err_set(e, -EINVAL, "the image holds a hard link to \"%.200s\", which leads out of it", hard);
+	if (!hard && archive_entry_size_is_set(en) && archive_entry_size(en) > 0 &&
+	    __builtin_add_overflow(l->bytes, (uint64_t)archive_entry_size(en), &l->bytes))
+		return err_set(e, -EINVAL, "the image's files have no sensible size");
+	return 0;
+}
+
+static int look_through(struct unpack_look *l, struct err *e)
+{
+	auto_fd int fd = open(l->file, O_RDONLY | O_CLOEXEC);
+	struct init_names in = { 0 };
 	auto_archive *a = NULL;
 	struct archive_entry *en;
-	uint64_t n = 0, bytes = 0;
-	bool has_root = false;
+	uint64_t n = 0;
 	int r;
 
 	if (fd < 0)
-		return err_sys(e, -errno, "cannot open %s", file);
+		return err_sys(e, -errno, "cannot open %s", l->file);
 	a = archive_in_open(fd, "the image", e);
 	if (!a)
 		return -EINVAL;
 	while ((r = archive_in_next(a, &en, "the image", e)) > 0) {
-		const char *raw = archive_entry_pathname(en), *hard = archive_entry_hardlink(en), *path;
-		char clean[PATH_MAX];
-
 		if (++n > UNPACK_ENTRIES_MAX)
 			return err_set(e, -E2BIG, "the image has more than %d files", UNPACK_ENTRIES_MAX);
-		if (tarpath_clean(raw, clean, sizeof(clean)) < 0)
-			return err_set(e, -EINVAL, "the image holds the name \"%.200s\", which leads out of it",
-				       raw ? raw : "");
-		if (strcmp(clean, "metadata.yaml") == 0) {
-			r = metadata_text(a, en, &metadata, e);
-			if (r < 0)
-				return r;
-		}
-		path = tarpath_below(clean, below);
-		if (!path)
-			continue;
-		has_root = true;
-		if (hard && (tarpath_clean(hard, clean, sizeof(clean)) < 0 || !tarpath_below(clean, below)))
-			return err_set(e, -EINVAL, "the image holds a hard link to \"%.200s\", which leads out of it",
-				       hard);
-		if (!hard && archive_entry_size_is_set(en) && archive_entry_size(en) > 0 &&
-		    __builtin_add_overflow(bytes, (uint64_t)archive_entry_size(en), &bytes))
-			return err_set(e, -EINVAL, "the image's files have no sensible size");
+		r = look_at(l, a, en, &in, e);
+		if (r < 0)
+			return r;
+		if (l->cancelled && n % 64 == 0 && l->cancelled(l->arg) < 0)
+			return err_set(e, -ECANCELED, "cancelled");
 	}
 	if (r < 0)
 		return r;
-	if (n == 0)
-		return err_set(e, -EINVAL, "the image is an empty archive");
-	*ret_has_root = has_root;
-	*ret_metadata = ptr_take(metadata);
-	*ret_bytes = bytes;
-	return 0;
+	l->has_init = init_names_have(&in);
+	return n ? 0 : err_set(e, -EINVAL, "the image is an empty archive");
+}
+
+int unpack_check(struct unpack_look *l, struct err *e)
+{
+	int r;
+
+	l->has_root = l->has_init = false;
+	l->metadata = NULL;
+	l->bytes = 0;
+	r = look_through(l, e);
+	if (r < 0)
+		free(ptr_take(l->metadata));
+	return r;
 }

@@ -24,8 +24,16 @@ struct unpack {
 
 int unpack_run(const struct unpack *u, struct err *e);
 
-/* Looks through an archive without writing anything: -EINVAL with a sentence for what unpack would refuse;
- * *ret_has_root: it has a folder `below` (or anything, where that is ""); *ret_metadata: the text of
- * metadata.yaml (malloc'd), NULL when there is none; *ret_bytes: sum of the files' sizes. */
-int unpack_check(const char *file, const char *below, bool *ret_has_root, char **ret_metadata,
-		 uint64_t *ret_bytes, struct err *e);
+struct unpack_look {
+	const char *file, *below; /* as above */
+	int (*cancelled)(void *arg); /* NULL: nobody is asked; < 0 ends it */
+	void *arg;
+
+	bool has_root;  /* it has a folder `below` (or anything, where that is "") */
+	bool has_init;  /* something is at sbin/init in it, also through a link sbin */
+	char *metadata; /* the text of metadata.yaml, the caller's; NULL: there is none */
+	uint64_t bytes; /* sum of the files' sizes */
+};
+
+/* Looks through an archive without writing anything: -EINVAL with a sentence for what unpack_run would refuse. */
+int unpack_check(struct unpack_look *l, struct err *e);

@@ -12,6 +12,11 @@ static const char *spec_str(struct job *j, const char *key)
 	return json_string_value(json_object_get(j->spec, key));
 }
 
+static int is_cancelled(void *arg)
+{
+	return job_cancelled(arg);
+}
+
 static int image_import_run(struct job *j, struct err *e)
 {
 	struct image_import in = { .file = spec_str(j, "file"),
@@ -19,7 +24,9 @@ static int image_import_run(struct job *j, struct err *e)
 				   .properties = json_object_get(j->spec, "properties"),
 				   .aliases = json_object_get(j->spec, "aliases"),
 				   .filename = spec_str(j, "filename"),
-				   .public = json_is_true(json_object_get(j->spec, "public")) };
+				   .public = json_is_true(json_object_get(j->spec, "public")),
+				   .cancelled = is_cancelled,
+				   .arg = j };
 	auto_db *db = NULL;
 	json_t *result;
 	int r;

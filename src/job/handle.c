@@ -58,6 +58,9 @@ static void hear(struct job_handle *h, struct msg *m)
 	} else if (msg_is(m, "lifecycle")) {
 		if (h->ev.lifecycle && msg_get(m, "action") && msg_get(m, "source"))
 			h->ev.lifecycle(h, msg_get(m, "action"), msg_get(m, "source"), h->arg);
+	} else if (msg_is(m, "committed")) {
+		if (h->ev.committed)
+			h->ev.committed(h, h->arg);
 	} else if (msg_is(m, "done")) {
 		json_decref(h->result);
 		h->result = json_of(m);

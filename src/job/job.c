@@ -112,6 +112,11 @@ int job_lifecycle(struct job *j, const char *action, const char *source)
 	return msg_send(j->fd, NULL, 0, "lifecycle", "action", action, "source", source, NULL);
 }
 
+int job_committed(struct job *j)
+{
+	return msg_send(j->fd, NULL, 0, "committed", NULL);
+}
+
 /* What an error is for a REST client. */
 static const char *http_code(int code)
 {

@@ -12,6 +12,7 @@
  *   job -> daemon:  "metadata json=…"       merged into the operation's metadata, event sent
  *                   "resource …"            verb-specific
  *                   "lifecycle action=… source=…"   a lifecycle event to send
+ *                   "committed"             no "cancel" is heeded any more, also one that was on its way
  *                   "done json=…"           success; json becomes the operation's last metadata
  *                   "failed code=HTTP text=…"       the operation's error
  * A job that ends without "done" has failed.  When descriptor 3 closes, the daemon is gone: a job
@@ -52,6 +53,7 @@ int job_metadata(struct job *j, json_t *obj_taken);
 int job_progress(struct job *j, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int job_done_json(struct job *j, json_t *obj_taken);
 int job_lifecycle(struct job *j, const char *action, const char *source);
+int job_committed(struct job *j);
 /* The next message of the daemon's after "begin" (to be given to msg_done): 1; 0: none within
  * timeout_ms (-1: for ever); -ECANCELED: "cancel" came, now or earlier; -EPIPE: the daemon is gone.
  * A job with a poll loop of its own polls j->fd and then calls this with 0 until it returns 0. */
@@ -72,10 +74,11 @@ struct sd_event;
 struct job_handle;
 
 struct job_events {
-	/* A message of the job's that is not one of the four below. */
+	/* A message of the job's that is not one of the five below. */
 	void (*message)(struct job_handle *h, struct msg *m, void *arg);
 	void (*metadata)(struct job_handle *h, json_t *obj, void *arg);
 	void (*lifecycle)(struct job_handle *h, const char *action, const char *source, void *arg);
+	void (*committed)(struct job_handle *h, void *arg);
 	/* Exactly once, last: code 0 and the result, or an HTTP code and the sentence. h is freed after. */
 	void (*ended)(struct job_handle *h, int code, const char *text, json_t *result, void *arg);
 };

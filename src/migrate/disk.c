@@ -70,7 +70,7 @@ static int parent_map(pid_t pid, int sync_fd, const struct disk_side *d)
 	return r;
 }
 
-/* Starts argv as the session's child; fd_in and fd_out become its 0 and 1, keep3 (or -1) its 3. */
+/* Starts argv as the session's child, the leader of a group; fd_in and fd_out become its 0 and 1, keep3 (or -1) its 3. */
 static int rsync_spawn(struct session *s, const struct disk_side *d, const char *const *argv, int fd_io, int keep3,
 		       struct err *e)
 {
@@ -83,6 +83,7 @@ static int rsync_spawn(struct session *s, const struct disk_side *d, const char 
 	if (pid == 0) {
 		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+		setpgid(0, 0);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (child_enter(d, sync[1]) < 0)
 			_exit(126);
@@ -103,6 +104,8 @@ static int rsync_spawn(struct session *s, const struct disk_side *d, const char 
 	}
 	close(sync[1]);
 	close(errp[1]);
+	if (pid > 0)
+		setpgid(pid, pid); /* here too: whoever of the two is first */
 	r = pid < 0 ? -errno : parent_map(pid, sync[0], d);
 	close(sync[0]);
 	if (r < 0) {

@@ -43,9 +43,7 @@ static void child_reap(pid_t *pid, int sig)
 void session_close(struct session *s)
 {
 	session_engine_kill(s);
-	if (!s->child_ended)
-		child_reap(&s->child, SIGKILL);
-	fd_close(&s->child_err);
+	session_child_kill(s);
 	buf_done(&s->child_text);
 	control_close(&s->ctl);
 	for (size_t i = 0; i < s->n_channels; i++)
@@ -198,6 +196,16 @@ static int session_poll(struct session *s, int ms, struct err *e)
 	}
 	children_check(s);
 	return control_check_silence(&s->ctl, e);
+}
+
+int session_look(struct session *s, struct err *e)
+{
+	int r = 0;
+
+	/* One message a round. */
+	for (int i = 0; i < 8 && r == 0; i++)
+		r = session_poll(s, 0, e);
+	return r;
 }
 
 /* ------------------------------------------- waiting ------------------------------------------- */
@@ -394,6 +402,23 @@ void session_engine_kill(struct session *s)
 	s->engine = 0;
 	s->engine_ended = false;
 	fd_close(&s->engine_ctl);
+}
+
+void session_child_kill(struct session *s)
+{
+	pid_t group = s->child;
+
+	if (group > 0) {
+		kill(-group, SIGKILL);
+		if (!s->child_ended)
+			child_reap(&s->child, SIGKILL);
+		/* rsync's receiver is a child of its own, which is not ours to wait for. */
+		for (int i = 0; i < 2000 && kill(-group, 0) == 0; i++)
+			poll(NULL, 0, 1);
+	}
+	s->child = 0;
+	s->child_ended = false;
+	fd_close(&s->child_err);
 }
 
 int session_engine_run(struct session *s, const char *const *args, char **ret_out, int *ret_status, struct err *e)

@@ -48,6 +48,8 @@ struct session {
 int session_open(struct session *s, struct job *job, struct err *e);
 void session_close(struct session *s); /* kills children that are left; idempotent */
 
+/* What has come, without waiting: a failure when it ends the side. */
+int session_look(struct session *s, struct err *e);
 /* Waits until the peer says `type`; *ret is the object (caller's; ret may be NULL). */
 int session_expect(struct session *s, const char *type, int timeout_ms, json_t **ret, struct err *e);
 /* Waits for a message of the engine's (to be given to msg_done). "failed" and "refused" are failures. */
@@ -63,6 +65,8 @@ int session_channel(struct session *s, const char *name, int timeout_ms, int *re
 int session_engine_start(struct session *s, const char *mode, int data_fd, const char *const *args, struct err *e);
 /* Ends the engine if it runs: SIGTERM (it undoes), after 3 s SIGKILL. */
 void session_engine_kill(struct session *s);
+/* Ends the child, and what it forked: after this nothing of it writes any more. */
+void session_child_kill(struct session *s);
 /* Runs `godwit-criu recover` or `check` to its end; its stdout (at most 1 MiB) in *ret (may be NULL). */
 int session_engine_run(struct session *s, const char *const *args, char **ret_out, int *ret_status, struct err *e);
 

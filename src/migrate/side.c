@@ -89,6 +89,7 @@ int source_roll_back(struct session *s, struct err *e)
 	int r;
 
 	session_engine_kill(s);
+	session_child_kill(s);
 	r = container_open(s->db, s->job->state_dir, s->name, &c, e);
 	if (r < 0)
 		return r;
@@ -161,6 +162,7 @@ int target_abort(struct session *s, bool keep_row, struct err *e)
 	int r;
 
 	session_engine_kill(s);
+	session_child_kill(s);
 	/* Written before anything is removed: from now on the answer to the source is "never". */
 	r = db_migration_set(s->db, s->id, "target", NULL, ST_ABORTED, NULL, e);
 	if (r < 0 && r != -ENOENT)

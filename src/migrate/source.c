@@ -61,8 +61,9 @@ static int own_take(struct source *m, struct err *e)
 		return err_set(e, r, "%s is just being created, moved or deleted", m->s.name);
 	if (r < 0)
 		return r;
-	row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:b}}", "id", m->s.id, "role", "source", "instance", m->s.name,
-			"state", ST_OFFERED, "secret", secret ? secret : "", "data", "live", m->live);
+	row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:b, s:O*}}", "id", m->s.id, "role", "source", "instance",
+			m->s.name, "state", ST_OFFERED, "secret", secret ? secret : "", "data", "live", m->live,
+			"destination", json_object_get(m->s.job->spec, "destination"));
 	r = db_migration_create(m->s.db, row, e);
 	json_decref(row);
 	if (r < 0)
@@ -234,6 +235,8 @@ static int hand_over(struct source *m, struct err *e)
 	m->finish_us = number(o, "finish_us");
 	json_decref(o);
 	r = session_point(&m->s, "source.ready", e);
+	if (r == 0)
+		r = session_look(&m->s, e); /* a cancel may have come together with READY */
 	if (r < 0)
 		return r;
 	r = db_migration_commit(m->s.db, m->s.id, "source", m->live ? ST_FROZEN : ST_OFFERED, ST_HANDED, m->s.name,
@@ -242,6 +245,7 @@ static int hand_over(struct source *m, struct err *e)
 		return r;
 	/* No way back from here on but by the target's word. */
 	m->handed = m->s.detached = true;
+	job_committed(m->s.job);
 	r = session_point(&m->s, "source.handed", e);
 	if (r == 0)
 		r = control_send(&m->s.ctl, "COMMIT", NULL, e);

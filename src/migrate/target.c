@@ -235,6 +235,7 @@ static int take_over(struct target *m, struct err *e)
 	if (r < 0)
 		return r;
 	m->mine = m->s.detached = true;
+	job_committed(m->s.job);
 	r = session_point(&m->s, "target.mine", e);
 	if (r < 0)
 		return r;

@@ -39,9 +39,9 @@ static int mount_path(struct buf *b, const char *path)
 	return r;
 }
 
-static int part_common(struct container *c, struct buf *b)
+static int part_common(struct container *c, struct buf *b, const char *init)
 {
-	auto_free char *rootfs = NULL, *init = NULL;
+	auto_free char *rootfs = NULL;
 	int r;
 
 	if (asprintf(&rootfs, "dir:%s", c->rootfs) < 0)
@@ -62,7 +62,7 @@ static int part_common(struct container *c, struct buf *b)
 	if (r == 0)
 		r = line(b, "lxc.rootfs.path", rootfs);
 	if (r == 0)
-		r = buf_addf(b, "lxc.init.cmd = /.godwit/gw-init /sbin/init\nlxc.signal.halt = %d\n",
+		r = buf_addf(b, "lxc.init.cmd = /.godwit/gw-init %s\nlxc.signal.halt = %d\n", init,
 			     init_halt_signal(init_kind_of(c)));
 	if (r == 0)
 		r = buf_adds(b, "lxc.mount.entry = ");
@@ -203,17 +203,19 @@ static int part_environment(struct container *c, struct buf *b, struct err *e)
 
 static int config_text(struct container *c, struct buf *b, struct err *e)
 {
-	const char *raw = container_config_str(c, "raw.lxc");
+	auto_buf init = BUF_INIT, raw = BUF_INIT;
 	int r;
 
-	if (part_common(c, b) < 0 || part_cgroups(c, b) < 0 || part_network(c, b) < 0)
+	if (init_command(container_config_str(c, "raw.lxc"), &init, &raw) < 0)
+		return err_sys(e, -ENOMEM, "configuration");
+	if (part_common(c, b, init.data) < 0 || part_cgroups(c, b) < 0 || part_network(c, b) < 0)
 		return err_set(e, -EINVAL, "a value of the configuration cannot be given to liblxc");
 	r = part_hooks(c, b, e);
 	if (r == 0)
 		r = part_limits(c, b, e);
 	if (r == 0)
 		r = part_environment(c, b, e);
-	if (r == 0 && raw && buf_addf(b, "%s\n", raw) < 0)
+	if (r == 0 && raw.len && buf_add(b, raw.data, raw.len) < 0)
 		r = err_sys(e, -ENOMEM, "configuration");
 	return r;
 }

@@ -3,6 +3,7 @@
 #include <lxc/lxccontainer.h>
 #include <lxc/attach_options.h>
 
+#include "base/buf.h"
 #include "network/bridge.h"
 #include "runtime/cgroup.h"
 #include "runtime/container.h"
@@ -41,6 +42,12 @@ enum init_kind { INIT_SYSVINIT, INIT_BUSYBOX, INIT_SYSTEMD };
 /* What /sbin/init of the rootfs is; image.init (a property of the image) overrules. */
 enum init_kind init_kind_of(const struct container *c);
 int init_halt_signal(enum init_kind k);
+
+/* init_check.c.  What the container starts with: of raw.lxc's lines the last lxc.init.cmd (/sbin/init without one);
+ * the other lines are *ret_rest.  Our gw-init is in front of it in any case, else the container could not move. */
+int init_command(const char *raw, struct buf *ret_command, struct buf *ret_rest);
+/* -ENOEXEC with what is missing: the program, its interpreter or loader in this root, a right architecture. */
+int init_check(const char *rootfs, const char *program, struct err *e);
 
 /* nic.c: reads the device and its volatile keys; makes and writes down what is missing. */
 int nic_read(struct container *c, struct err *e);

@@ -280,6 +280,20 @@ static int start_check(struct container *c, struct err *e)
 	return 0;
 }
 
+/* liblxc would only say that the container ended.  What mounts of raw.lxc bring cannot be looked at before. */
+static int first_process_check(struct container *c, struct err *e)
+{
+	const char *raw = container_config_str(c, "raw.lxc");
+	auto_buf command = BUF_INIT, rest = BUF_INIT;
+
+	if (raw && strstr(raw, "lxc.mount"))
+		return 0;
+	if (init_command(raw, &command, &rest) < 0)
+		return err_sys(e, -ENOMEM, "%s", c->name);
+	command.data[strcspn(command.data, " \t")] = '\0';
+	return init_check(c->rootfs, command.data, e);
+}
+
 static int start_once(struct container *c, const struct start_options *o, const struct clock_offsets *clocks,
 		      struct err *e)
 {
@@ -320,7 +334,9 @@ int container_start(struct container *c, const struct start_options *o, struct e
 		return err_set(e, -EALREADY, "instance %s is running already", c->name);
 	if (access(c->rootfs, F_OK) < 0)
 		return err_sys(e, -errno, "the root file system %s", c->rootfs);
-	r = folders_make(c, &why);
+	r = o->mode == START_NORMAL ? first_process_check(c, &why) : 0;
+	if (r == 0)
+		r = folders_make(c, &why);
 	if (r == 0)
 		r = nic_assign(c, o->mode == START_WAITING, &why);
 	if (r == 0)

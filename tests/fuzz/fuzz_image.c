@@ -17,15 +17,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 static void archive(const uint8_t *data, size_t len)
 {
 	int fd = memfd_create("image", MFD_CLOEXEC);
-	char path[48], *meta;
-	uint64_t bytes;
-	bool root;
+	char path[48];
+	struct unpack_look l = { .file = path, .below = "rootfs" };
 
 	if (fd < 0 || write(fd, data, len) != (ssize_t)len)
 		abort();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (unpack_check(path, "rootfs", &root, &meta, &bytes, NULL) == 0)
-		free(meta);
+	if (unpack_check(&l, NULL) == 0)
+		free(l.metadata);
 	close(fd);
 }
 

@@ -7,6 +7,22 @@ curl1() { on h1 curl -s --unix-socket "$("$hosts" where h1)/unix.socket" "$@"; }
 tls() { on c curl -sk "$@"; }
 t=$GODWIT_HOSTS/t; mkdir "$t"
 
+# What the daemons keep: nothing of it changes by what is refused.
+kept() {
+	for h in h1 h2; do
+		on $h sh -c 'cd $GODWIT_DIR && sqlite3 godwit.db .dump | grep -v "INSERT INTO tokens" | md5sum &&
+			ls -A tmp images pools/default/containers lxc run locks migrations 2>/dev/null'
+	done
+	cat "$GODWIT_HOSTS/c/conf/remotes.json"
+}
+# As refuses, and nothing changes.
+refuses_all() {
+	local before after; before=$(kept)
+	refuses "$@"
+	after=$(kept)
+	[ "$before" = "$after" ] || not_ok "$1: it changes nothing" "$(diff <(echo "$before") <(echo "$after"))"
+}
+
 # init
 like "init makes the pool, the network and the profile" "$(curl1 http://x/1.0/profiles/default)" 'gwbr0.*'
 check "init again leaves everything as it is" on h1 godwit init --address 10.83.0.1:8443 --network gwbr0
@@ -18,15 +34,35 @@ is "a client was let in" "$(on h1 godwit config trust list --format json | jq -r
 token=$(on h1 godwit config trust add --name twice --quiet)
 check "a token is given" test -n "$token"
 is "a token lets a new client in" "$(on c env GODWIT_CONF=$t/one godwit remote add h1 "$token" 2>&1)" ""
-refuses "a token used twice does not" 'token|trust|valid' on c env GODWIT_CONF="$t/two" godwit remote add h1 "$token"
+refuses_all "a token used twice does not" 'token|trust|valid' on c env GODWIT_CONF="$t/two" godwit remote add h1 "$token"
 is "and the remote is not added" "$(on c env GODWIT_CONF=$t/two godwit remote list --format csv | cut -d, -f1)" local
 check "a new client may look" on c env GODWIT_CONF="$t/one" godwit list h1:
 fp=$(on h1 godwit config trust list --format json | jq -r '.[] | select(.name == "twice") | .fingerprint')
+refuses "a certificate that is not there" "no client named 'nobody'" on h1 godwit config trust remove nobody
+refuses "a start that is too short" 'no client named' on h1 godwit config trust remove "${fp:0:3}"
 check "trust can be taken away" on h1 godwit config trust remove "$fp"
-refuses "and is gone then" 'not trusted|not auth|certificate|forbidden' on c env GODWIT_CONF="$t/one" godwit list h1:
-refuses "a token of another server is refused" 'certificate|not the one' \
+refuses_all "and is gone then" 'not trusted|not auth|certificate|forbidden' on c env GODWIT_CONF="$t/one" godwit list h1:
+on h1 godwit config trust add --name by-start --quiet | xargs "$hosts" run c env GODWIT_CONF="$t/three" godwit remote add h1
+fp=$(on h1 godwit config trust list --format json | jq -r '.[] | select(.name == "by-start") | .fingerprint')
+check "also by how the fingerprint begins" on h1 godwit config trust remove "${fp:0:12}"
+for i in four five; do
+	on h1 godwit config trust add --name same --quiet | xargs "$hosts" run c env GODWIT_CONF="$t/$i" godwit remote add h1
+done
+refuses "a name that two have" 'more than one' on h1 godwit config trust remove same
+fp=$(on h1 godwit config trust list --format json | jq -r '[.[] | select(.name == "same") | .fingerprint][0]')
+check "one of them goes by its fingerprint" on h1 godwit config trust remove "${fp:0:16}"
+check "the other by its name" on h1 godwit config trust remove same
+is "the rest stays" "$(on h1 godwit config trust list --format csv | cut -d, -f1)" c
+refuses_all "a token of another server is refused" 'certificate|not the one' \
 	on c env GODWIT_CONF="$t/two" godwit remote add h2 "$(on h1 godwit config trust add --quiet)" --address 10.83.0.2:8443
-refuses "a made-up token is refused" '' on c env GODWIT_CONF="$t/two" godwit remote add h1 eyJhIjoxfQ==
+cut=$(on h1 godwit config trust add --quiet)
+refuses_all "a token whose end is missing" 'looks like a token, but a part of it is missing' \
+	on c env GODWIT_CONF="$t/two" godwit remote add h1 "${cut:0:150}"
+refuses "one whose beginning is missing" 'looks like a token' on c env GODWIT_CONF="$t/two" godwit remote add h1 "${cut:50}"
+check "one that a mail program has broken up works" on c env GODWIT_CONF="$t/two" godwit remote add whole "${cut:0:60}
+  ${cut:60}"
+on c env GODWIT_CONF="$t/two" godwit remote remove whole
+refuses_all "a made-up token is refused" 'looks like a token, but holds no secret' on c env GODWIT_CONF="$t/two" godwit remote add h1 eyJhIjoxfQ==
 like "an untrusted client learns next to nothing" "$(tls https://10.83.0.1:8443/1.0)" '"auth": *"untrusted"'
 is "no configuration among it" "$(tls https://10.83.0.1:8443/1.0 | jq '.metadata | has("config") or has("environment")')" false
 for p in instances images profiles networks storage-pools operations certificates events; do
@@ -35,26 +71,31 @@ for p in instances images profiles networks storage-pools operations certificate
 done
 
 # bodies
+before=$(kept)
 like "a body that is not JSON is refused in a sentence" "$(curl1 -X POST -d '{"name":' http://x/1.0/instances)" '"error_code": *400.*'
 like "an array is no object" "$(curl1 -X POST -d '[1,2]' http://x/1.0/instances)" '"error_code": *400'
 like "twice the same key is refused" "$(curl1 -X POST -d '{"name":"a","name":"b"}' http://x/1.0/profiles)" '"error_code": *400'
+for p in instances profiles networks storage-pools certificates images/aliases instances/c1/exec; do
+	like "not JSON, to $p" "$(curl1 -X POST -H 'Content-Type: application/json' -d 'no JSON' http://x/1.0/$p)" '"error": *"[^"]+.*"error_code": *400|"error_code": *400.*"error": *"[^"]+'
+done
+is "nothing has changed by all these" "$(kept)" "$before"
 is "an unknown path is not found" "$(curl1 -o /dev/null -w '%{http_code}' http://x/1.0/nothing)" 404
 is "a method that is not there" "$(curl1 -o /dev/null -w '%{http_code}' -X DELETE http://x/1.0)" 405
 is "the daemon is well after all this" "$(curl1 http://x/1.0 | jq -r .metadata.auth)" trusted
 
 # names and remotes
-refuses "an unknown remote" "no remote 'h9'" gw list h9:
-refuses "an unknown container" 'no instance|not found' gw info h1:nothere
-refuses "a move to an unknown remote" "no remote 'h9'" gw move h1:c1 h9:
-refuses "an unknown image" "no image 'nothere'" gw launch h1:nothere h1:c1
-refuses "a verb that is not there" "no verb 'frobnicate'" gw frobnicate
-refuses "a name with a slash" "no name" gw start h1:../../etc
-refuses "an unknown key" '' gw config set h1: core.nonsense=1
+refuses_all "an unknown remote" "no remote 'h9'" gw list h9:
+refuses_all "an unknown container" 'no instance|not found' gw info h1:nothere
+refuses_all "a move to an unknown remote" "no remote 'h9'" gw move h1:c1 h9:
+refuses_all "an unknown image" "no image 'nothere'" gw launch h1:nothere h1:c1
+refuses_all "a verb that is not there" "no verb 'frobnicate'" gw frobnicate
+refuses_all "a name with a slash" "no name" gw start h1:../../etc
+refuses_all "an unknown key" 'core.nonsense' gw config set h1: core.nonsense=1
 is "usage errors end with 2" "$(gw move h1:c1 >/dev/null 2>&1; echo $?)" 2
 
 # images
 head -c 100000 /dev/urandom >"$t/noise"
-refuses "an image that is not one" 'image|archive|tar' gw image import "$t/noise" h1:
+refuses_all "an image that is not one" 'image|archive|tar' gw image import "$t/noise" h1:
 python3 - "$t" <<'PY'
 import io, sys, tarfile
 def tar(name, entries):
@@ -75,7 +116,7 @@ tar("hard", [meta, ("rootfs", "dir", None), ("rootfs/h", "hard", "../../../../..
 tar("nometa", [("rootfs", "dir", None), ("rootfs/x", "file", b"x")])
 PY
 for x in climb abs hard nometa; do
-	refuses "a tar: $x" '' sh -c "$hosts godwit image import $t/$x.tar h1: --alias $x && $hosts godwit launch h1:$x h1:bad-$x"
+	refuses_all "a tar: $x" 'leads out of it|has no metadata' gw image import "$t/$x.tar" h1: --alias $x
 done
 gw image import "$t/link.tar" h1: --alias link >/dev/null 2>&1 && gw launch --no-start h1:link h1:bad-link >/dev/null 2>&1
 is "nothing has climbed out" "$(ls -d /climbed "$GODWIT_HOSTS"/h1/state/climbed 2>/dev/null)" ""

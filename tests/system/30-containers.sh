@@ -68,6 +68,34 @@ for kind in unprivileged privileged; do
 	gw delete h1:twice
 done
 
+# An image without an init.
+python3 - "$t/noinit.tar" <<'PY'
+import io, sys, tarfile
+with tarfile.open(sys.argv[1], "w") as t:
+    def put(path, data):
+        i = tarfile.TarInfo(path); i.size, i.mode = len(data), 0o755; t.addfile(i, io.BytesIO(data))
+    put("metadata.yaml", b"architecture: x86_64\ncreation_date: 1\nproperties: {}\n")
+    put("rootfs/bin/busybox", open("/bin/busybox", "rb").read())
+    for x in "proc", "sys", "dev", "etc", "tmp", "root":
+        d = tarfile.TarInfo("rootfs/" + x); d.type, d.mode = tarfile.DIRTYPE, 0o755; t.addfile(d)
+PY
+like "an image without an init is imported with a warning" "$(gw image import "$t/noinit.tar" h1: --alias noinit 2>&1)" \
+	'Warning: the image has no /sbin/init'
+refuses "its container does not start, and the reason is said" \
+	'c1: it has no /sbin/init, which is to be its first process. Put an init there' gw launch h1:noinit h1:c1
+is "it is there, stopped" "$(status_of h1 c1)" Stopped
+check "another first process can be named" gw config set h1:c1 'raw.lxc=lxc.init.cmd = /bin/busybox sleep 5000'
+check "with which it starts" gw start h1:c1
+like "and runs" "$(gw exec h1:c1 -- /bin/busybox ps)" '1 .*/bin/busybox sleep 5000'
+gw stop -f h1:c1
+gw config set h1:c1 'raw.lxc=lxc.init.cmd = /bin/nothere'
+refuses "one that is not there" 'it has no /bin/nothere' gw start h1:c1
+gw delete h1:c1
+gw launch --no-start h1:busybox h1:c1 >/dev/null
+on h1 sh -c 'chmod 0644 $GODWIT_DIR/pools/default/containers/c1/rootfs/bin/busybox'
+refuses "an init that cannot be executed" 'first process /sbin/init cannot be executed: its mode' gw start h1:c1
+gw delete h1:c1
+
 # The power fails under a running container; what was written stays.
 gw launch h1:busybox h1:c1 >/dev/null
 gw exec h1:c1 -- sh -c 'echo kept > /root/kept; sync'

@@ -76,8 +76,13 @@ check "and the container answers" gw exec h2:c1 -- true
 on h1 sh -c 'mount -t tmpfs -o size=512k none $GODWIT_DIR/pools/default/containers'
 refuses "a target without space" 'space|room|full' gw move h2:c1 h1:
 is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
-is "and nothing is left at the target" "$(on h1 sh -c 'ls $GODWIT_DIR/pools/default/containers')" ""
+is "and nothing is left at the target" "$(on h1 sh -c 'ls -A $GODWIT_DIR/pools/default/containers')" ""
 on h1 sh -c 'umount $GODWIT_DIR/pools/default/containers'
+on h1 sh -c 'mount -t tmpfs -o size=512k none $GODWIT_DIR/pools/default && mkdir $GODWIT_DIR/pools/default/containers'
+refuses "a pool without space is known before anything is sent" 'has 0 MiB left, [0-9]+ MiB are needed' gw move h2:c1 h1:
+refuses "also to a dry run" 'MiB are needed' gw move --dry-run h2:c1 h1:
+on h1 sh -c 'umount $GODWIT_DIR/pools/default'
+is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
 # Its nested namespaces would still refuse it: the first process of one heeds only SIGKILL from outside.
 gw exec h2:c1 -- sh -c 'killall -9 sleep unshare; sleep 0.5' >/dev/null 2>&1
 check "with space it moves" gw move h2:c1 h1:
@@ -85,3 +90,11 @@ check "with space it moves" gw move h2:c1 h1:
 check "it moves over a slow link" gw move h1:c1 h2:
 "$hosts" slow h1 off
 gw delete -f h2:c1
+
+# Whose first process the configuration names.
+check "a container with another first process starts" \
+	gw launch -c 'raw.lxc=lxc.init.cmd = /bin/busybox init' h1:busybox h1:c3
+is "which it is" "$(gw exec h1:c3 -- sh -c 'tr "\0" " " </proc/1/cmdline')" "/bin/busybox init "
+check "it moves like any other" gw move h1:c3 h2:
+is "with it" "$(gw exec h2:c3 -- sh -c 'tr "\0" " " </proc/1/cmdline')" "/bin/busybox init "
+gw delete -f h2:c3

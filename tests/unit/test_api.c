@@ -91,7 +91,24 @@ static int run_source(struct job *j, struct err *e)
 	return r;
 }
 
-static const struct job_verb v_create = { "instance-create", run_create }, v_delete = { "instance-delete", run_delete },
+/* A cancel comes just when it is too late for one. */
+static int run_late(struct job *j, struct err *e)
+{
+	struct msg m;
+
+	while (job_recv(j, &m, 30000) > 0)
+		msg_done(&m);
+	job_committed(j);
+	usleep(500000);
+	return run_create(j, e);
+}
+
+static int run_create_or_late(struct job *j, struct err *e)
+{
+	return strcmp(spec_str(j, "name"), "late") == 0 ? run_late(j, e) : run_create(j, e);
+}
+
+static const struct job_verb v_create = { "instance-create", run_create_or_late }, v_delete = { "instance-delete", run_delete },
 			     v_start = { "instance-start", run_start }, v_source = { "move-source", run_source };
 static const struct job_verb *const verbs[] = { &v_create, &v_delete, &v_start, &v_source };
 
@@ -453,6 +470,31 @@ static void test_busy_cancel_events(void **state)
 	json_decref(operate("DELETE", "/1.0/instances/c3", NULL, NULL));
 }
 
+static void test_cancel_too_late(void **state)
+{
+	json_t *op = call(local, "POST", "/1.0/instances", instance_body("late")), *m, *end;
+	char url[128], look[160];
+	bool back = false;
+
+	assert_true(json_is_true(json_object_get(op, "may_cancel")));
+	snprintf(url, sizeof(url), "/1.0/operations/%s", str(op, "id"));
+	snprintf(look, sizeof(look), "%s/wait?timeout=0", url);
+	json_decref(call(local, "DELETE", url, NULL));
+	for (int i = 0; i < 200 && !back; i++) {
+		m = call(local, "GET", look, NULL);
+		back = strcmp(str(m, "status"), "Running") == 0;
+		assert_true(!back || json_is_false(json_object_get(m, "may_cancel")));
+		json_decref(m);
+		usleep(2000);
+	}
+	assert_true(back);
+	refused(local, -EINVAL, "cannot be cancelled", "DELETE", url, NULL);
+	assert_int_equal(http_operation_wait(local, url, 20, &end, NULL), 0);
+	json_decref(end);
+	json_decref(op);
+	json_decref(operate("DELETE", "/1.0/instances/late", NULL, NULL));
+}
+
 static void hello(const char *id, const char *secret, const char *want)
 {
 	char path[160], text[256], *answer = NULL;
@@ -604,7 +646,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_validate), cmocka_unit_test(test_filter), cmocka_unit_test(test_server), cmocka_unit_test(test_untrusted),
 		cmocka_unit_test(test_token), cmocka_unit_test(test_instance), cmocka_unit_test(test_creation_fails),
-		cmocka_unit_test(test_busy_cancel_events), cmocka_unit_test(test_channel),
+		cmocka_unit_test(test_busy_cancel_events), cmocka_unit_test(test_cancel_too_late), cmocka_unit_test(test_channel),
 		cmocka_unit_test(test_profile_alias), cmocka_unit_test(test_restart),
 	};
 

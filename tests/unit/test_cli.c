@@ -4,7 +4,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "cli/token.h"
 #include "cli/conf.h"
 #include "cli/image_build.h"
 #include "cli/image_ref.h"
@@ -265,9 +268,63 @@ static void broken_tar_is_refused(void **state)
 	assert_true(image_build_debian("bookworm", "--evil", "sysvinit", out, NULL, NULL, &e) < 0);
 }
 
+static void token_of(const char *json, char *ret)
+{
+	EVP_EncodeBlock((unsigned char *)ret, (const unsigned char *)json, (int)strlen(json));
+}
+
+#define FP "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void tokens(void **state)
+{
+	static const char good[] = "{\"client_name\":\"c\",\"fingerprint\":\"" FP "\",\"addresses\":[\"10.0.0.1:8443\"],"
+				   "\"secret\":\"abc\"}";
+	static const char *const no_token[] = { "host", "host.example.org", "10.83.0.1:8443", "https://h:1", "[::1]:8443",
+						"eyJ.example.org", "a-name-with-a-dash", "" };
+	static const char *const wrong[] = {
+		"{\"a\":1}", "{\"fingerprint\":\"" FP "\",\"addresses\":[\"a\"]}",
+		"{\"fingerprint\":\"0123\",\"addresses\":[\"a\"],\"secret\":\"x\"}",
+		"{\"fingerprint\":\"" FP "\",\"addresses\":[],\"secret\":\"x\"}",
+		"{\"fingerprint\":\"" FP "\",\"addresses\":[7],\"secret\":\"x\"}", "{\"secret\"}",
+	};
+	char text[512], broken[1024], *clean;
+	struct err e = { 0 };
+	json_t *o;
+
+	token_of(good, text);
+	assert_int_equal(token_parse(text, &o, &clean, &e), 1);
+	assert_string_equal(json_string_value(json_object_get(o, "secret")), "abc");
+	assert_string_equal(clean, text);
+	json_decref(o);
+	free(clean);
+	snprintf(broken, sizeof(broken), " %.30s\n  %s\n", text, text + 30);
+	assert_int_equal(token_parse(broken, &o, &clean, &e), 1);
+	assert_string_equal(clean, text);
+	json_decref(o);
+	free(clean);
+	for (size_t i = 0; i < array_len(no_token); i++)
+		assert_int_equal(token_parse(no_token[i], &o, &clean, &e), 0);
+	for (size_t i = 0; i < array_len(wrong); i++) {
+		token_of(wrong[i], text);
+		assert_int_equal(token_parse(text, &o, &clean, &e), -EINVAL);
+		assert_non_null(strstr(e.text, "looks like a token"));
+	}
+	/* Cut off at any place, at either end, or with a letter lost in the middle. */
+	token_of(good, text);
+	for (size_t n = 4; n < strlen(text); n++) {
+		snprintf(broken, sizeof(broken), "%.*s", (int)n, text);
+		assert_int_equal(token_parse(broken, &o, &clean, &e), -EINVAL);
+		snprintf(broken, sizeof(broken), "%.*s%s", (int)n, text, text + n + 1);
+		assert_int_equal(token_parse(broken, &o, &clean, &e), -EINVAL);
+		if (strlen(text) - n > 63)
+			assert_int_equal(token_parse(text + n, &o, &clean, &e), -EINVAL);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tokens),
 		cmocka_unit_test_setup_teardown(remotes_live_on, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(bad_remotes_are_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(names_are_split, set_up, tear_down),

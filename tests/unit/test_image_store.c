@@ -73,15 +73,67 @@ static int unpack(struct err *e)
 	return unpack_run(&u, e);
 }
 
+static bool has_init;
+
 static int check(bool *root, struct err *e)
 {
-	char *meta = NULL;
-	uint64_t bytes;
-	int r = unpack_check(tar, "rootfs", root, &meta, &bytes, e);
+	struct unpack_look l = { .file = tar, .below = "rootfs" };
+	int r = unpack_check(&l, e);
 
+	*root = l.has_root;
+	has_init = l.has_init;
 	if (r == 0)
-		free(meta);
+		free(l.metadata);
 	return r;
+}
+
+static int always(void *arg)
+{
+	++*(int *)arg;
+	return -1;
+}
+
+static void inits(void **state)
+{
+	static const struct {
+		struct item items[3];
+		bool there;
+	} cases[] = {
+		{ { { "rootfs/sbin/init", AE_IFREG, "x" }, { "rootfs/a", AE_IFDIR }, { "rootfs/b", AE_IFDIR } }, true },
+		{ { { "rootfs/sbin/init", AE_IFLNK, "../bin/busybox" }, { "rootfs/a", AE_IFDIR }, { "b", AE_IFDIR } }, true },
+		{ { { "rootfs/sbin", AE_IFLNK, "usr/sbin" }, { "rootfs/usr/sbin/init", AE_IFREG, "x" }, { "a", AE_IFDIR } }, true },
+		{ { { "rootfs/usr/bin/init", AE_IFREG, "x" }, { "rootfs/sbin", AE_IFLNK, "/usr/bin" }, { "a", AE_IFDIR } }, true },
+		{ { { "rootfs/usr/sbin/init", AE_IFREG, "x" }, { "rootfs/sbin", AE_IFDIR }, { "a", AE_IFDIR } }, false },
+		{ { { "sbin/init", AE_IFREG, "x" }, { "rootfs/sbin", AE_IFDIR }, { "a", AE_IFDIR } }, false },
+		{ { { "rootfs/sbin/init", AE_IFDIR }, { "rootfs/a", AE_IFDIR }, { "a", AE_IFDIR } }, false },
+		{ { { "rootfs/init", AE_IFREG, "x" }, { "rootfs/a", AE_IFDIR }, { "a", AE_IFDIR } }, false },
+	};
+	struct err e;
+	bool root;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		tar_write(cases[i].items, 3);
+		assert_int_equal(check(&root, &e), 0);
+		assert_int_equal(has_init, cases[i].there);
+	}
+}
+
+static void check_is_cancelled(void **state)
+{
+	struct item items[200];
+	char names[200][32];
+	int asked = 0;
+	struct unpack_look l = { .file = tar, .below = "rootfs", .cancelled = always, .arg = &asked };
+	struct err e;
+
+	for (int i = 0; i < 200; i++) {
+		snprintf(names[i], sizeof(names[i]), "rootfs/%d", i);
+		items[i] = (struct item){ names[i], AE_IFREG, "x" };
+	}
+	tar_write(items, 200);
+	assert_int_equal(unpack_check(&l, &e), -ECANCELED);
+	assert_int_equal(asked, 1);
+	assert_null(l.metadata);
 }
 
 static int setup(void **state)
@@ -398,6 +450,8 @@ static void import_and_delete(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(inits),
+		cmocka_unit_test(check_is_cancelled),
 		cmocka_unit_test(paths),	  cmocka_unit_test(good),
 		cmocka_unit_test(climbing_names), cmocka_unit_test(through_a_link),
 		cmocka_unit_test(hard_links_out), cmocka_unit_test(foreign_owner),

@@ -23,6 +23,7 @@ static int run_ok(struct job *j, struct err *e)
 {
 	job_progress(j, "work", "%d%%", 50);
 	job_lifecycle(j, "thing-made", "/1.0/things/x");
+	job_committed(j);
 	return job_done_json(j, json_pack("{s:s, s:O}", "dir", j->state_dir, "got", json_object_get(j->spec, "n")));
 }
 
@@ -106,7 +107,7 @@ static const struct job_verb *const verbs[] = { &v_ok, &v_plain, &v_fail, &v_sil
 struct seen {
 	sd_event *ev;
 	struct job_handle *h;
-	int ended, code;
+	int ended, committed, code;
 	char text[256];
 	json_t *result, *metadata;
 	char action[64];
@@ -126,6 +127,13 @@ static void on_lifecycle(struct job_handle *h, const char *action, const char *s
 	snprintf(s->action, sizeof(s->action), "%s %s", action, source);
 }
 
+static void on_committed(struct job_handle *h, void *arg)
+{
+	struct seen *s = arg;
+
+	s->committed++;
+}
+
 static void on_ended(struct job_handle *h, int code, const char *text, json_t *result, void *arg)
 {
 	struct seen *s = arg;
@@ -137,7 +145,8 @@ static void on_ended(struct job_handle *h, int code, const char *text, json_t *r
 	sd_event_exit(s->ev, 0);
 }
 
-static const struct job_events events = { .metadata = on_metadata, .lifecycle = on_lifecycle, .ended = on_ended };
+static const struct job_events events = { .metadata = on_metadata, .lifecycle = on_lifecycle,
+					 .committed = on_committed, .ended = on_ended };
 
 static void start(struct seen *s, const char *verb, json_t *spec)
 {
@@ -183,6 +192,7 @@ static void test_ok(void **state)
 	assert_int_equal(json_integer_value(json_object_get(s.result, "got")), 42);
 	assert_string_equal(json_string_value(json_object_get(s.metadata, "work_progress")), "50%");
 	assert_string_equal(s.action, "thing-made /1.0/things/x");
+	assert_int_equal(s.committed, 1);
 	drop(&s);
 }
 

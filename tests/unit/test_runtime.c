@@ -10,14 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/mem.h"
 #include "runtime/cgroup.h"
 #include "runtime/clocks.h"
 #include "runtime/expand.h"
+#include "runtime/internal.h"
 #include "runtime/lock.h"
 #include "runtime/runpid.h"
 #include "storage/folder.h"
@@ -225,9 +228,83 @@ static void cgroups(void **state)
 	assert_int_equal(cgroup_remove("/sys/fs/cgroup/nonexistent-godwit", true, 0), 0);
 }
 
+static void file_put(const char *path, const void *data, size_t len, mode_t mode)
+{
+	char p[256];
+
+	snprintf(p, sizeof(p), "%s/root/%s", top, path);
+	assert_int_equal(fd_replace_file_at(-100, p, data, len, mode), 0);
+	assert_int_equal(chmod(p, mode), 0);
+}
+
+static void first_process(void **state)
+{
+	auto_free char *self = NULL;
+	char root[96], path[160];
+	size_t len;
+	struct err e = { 0 };
+
+	snprintf(root, sizeof(root), "%s/root", top);
+	snprintf(path, sizeof(path), "%s/sbin", root);
+	assert_int_equal(folder_make(path, 0755, NULL), 0);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	assert_non_null(strstr(e.text, "it has no /sbin/init"));
+	file_put("sbin/init", "#!/bin/sh\n", 10, 0755);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	assert_non_null(strstr(e.text, "a script for /bin/sh"));
+	snprintf(path, sizeof(path), "%s/bin", root);
+	assert_int_equal(folder_make(path, 0755, NULL), 0);
+	file_put("bin/sh", "x", 1, 0755);
+	assert_int_equal(init_check(root, "/sbin/init", &e), 0);
+	file_put("sbin/init", "#!/bin/sh\n", 10, 0644);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	assert_non_null(strstr(e.text, "its mode"));
+	file_put("sbin/init", "init", 4, 0755);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	/* This test is a program with a loader, which the root lacks at first. */
+	assert_int_equal(fd_read_file_at(-100, "/proc/self/exe", 64 << 20, &self, &len), 0);
+	file_put("sbin/init", self, len, 0755);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	assert_non_null(strstr(e.text, "it needs the loader /lib"));
+	self[18] = (char)0xf7; /* e_machine */
+	file_put("sbin/init", self, len, 0755);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	assert_non_null(strstr(e.text, "another architecture"));
+	/* A link leads where it leads inside. */
+	snprintf(path, sizeof(path), "%s/sbin/init", root);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/bin/sh", path), 0);
+	assert_int_equal(init_check(root, "/sbin/init", &e), -ENOEXEC);
+	assert_non_null(strstr(e.text, "neither a program nor a script"));
+}
+
+static void first_process_named(void **state)
+{
+	static const struct {
+		const char *raw, *command, *rest;
+	} cases[] = {
+		{ NULL, "/sbin/init", "" },
+		{ "lxc.x = 1", "/sbin/init", "lxc.x = 1\n" },
+		{ "lxc.init.cmd = /bin/own -x\nlxc.y = 2\n", "/bin/own -x", "lxc.y = 2\n" },
+		{ "lxc.a=1\n  lxc.init.cmd=/a\nlxc.init.cmd = /b", "/b", "lxc.a=1\n" },
+		{ "lxc.init.cmd =", "/sbin/init", "" },
+		{ "lxc.init.cmds = /a", "/sbin/init", "lxc.init.cmds = /a\n" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		auto_buf command = BUF_INIT, rest = BUF_INIT;
+
+		assert_int_equal(init_command(cases[i].raw, &command, &rest), 0);
+		assert_string_equal(command.data, cases[i].command);
+		assert_string_equal(rest.data ? rest.data : "", cases[i].rest);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(first_process),
+		cmocka_unit_test(first_process_named),
 		cmocka_unit_test(pid_files), cmocka_unit_test(pid_used_again), cmocka_unit_test(pid_that_ended),
 		cmocka_unit_test(clocks),    cmocka_unit_test(clock_namespace), cmocka_unit_test(profiles),
 		cmocka_unit_test(locks),     cmocka_unit_test(cgroups),

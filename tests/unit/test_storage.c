@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "storage/folder.h"
@@ -146,6 +148,45 @@ static void pool_volumes(void **state)
 	db_free(db);
 }
 
+/* On ext4 a volume that is made again does not lie where the one of before lay. */
+static void volumes_are_spread(void **state)
+{
+	ino_t first = ~(ino_t)0, last = 0;
+	struct statvfs vfs;
+	struct statfs fs;
+	struct pool *p;
+	struct err e;
+	struct db *db;
+	char dir[128];
+
+	assert_int_equal(db_open(top, &db, &e), 0);
+	assert_int_equal(pool_open(db, top, "default", &p, &e), 0);
+	for (int i = 0; i < 16; i++) {
+		char *rootfs = volume_rootfs(p, "again");
+		struct stat st;
+
+		assert_int_equal(volume_create(p, "again", getuid(), &e), 0);
+		assert_int_equal(stat(rootfs, &st), 0);
+		first = st.st_ino < first ? st.st_ino : first;
+		last = st.st_ino > last ? st.st_ino : last;
+		assert_int_equal(volume_delete(p, "again", &e), 0);
+		free(rootfs);
+	}
+	assert_int_equal(statfs(top, &fs), 0);
+	assert_int_equal(statvfs(top, &vfs), 0);
+	/* A block group has at most 64 Ki inodes. */
+	if (fs.f_type == 0xef53 && vfs.f_files > 64 * 65536)
+		assert_true(last - first > 65536);
+	/* A killed creation's folder goes with the next one. */
+	snprintf(dir, sizeof(dir), "%s/containers/.new-again-AbCdEf", pool_path(p));
+	assert_int_equal(mkdir(dir, 0700), 0);
+	assert_int_equal(volume_create(p, "again", getuid(), &e), 0);
+	assert_int_equal(access(dir, F_OK), -1);
+	assert_int_equal(volume_delete(p, "again", &e), 0);
+	pool_free(p);
+	db_free(db);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +194,7 @@ int main(void)
 		cmocka_unit_test(remove_deep),
 		cmocka_unit_test(usage_counts_links_once),
 		cmocka_unit_test(pool_volumes),
+		cmocka_unit_test(volumes_are_spread),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
