@@ -23,12 +23,15 @@
 #define LLVMFuzzerTestOneInput fuzz_msg
 #include "fuzz_msg.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_engine
+#include "fuzz_engine.c"
+#undef LLVMFuzzerTestOneInput
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 /* Numbers stay what they are: the corpus has them. */
 static int (*const readers[])(const uint8_t *data, size_t len) = {
-	fuzz_stream, fuzz_folder, fuzz_fdinfo, fuzz_mem, fuzz_ns, fuzz_sock, fuzz_msg,
+	fuzz_stream, fuzz_folder, fuzz_fdinfo, fuzz_mem, fuzz_ns, fuzz_sock, fuzz_msg, fuzz_engine,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
