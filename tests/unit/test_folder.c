@@ -323,7 +323,7 @@ static char *folder_path;
 
 static int folder_new(void)
 {
-	char path[] = "/tmp/gw-folder-XXXXXX";
+	char path[] = "/dev/shm/gw-folder-XXXXXX";
 	int dir;
 
 	assert_non_null(mkdtemp(path));

@@ -21,6 +21,7 @@
 
 #include "base/mem.h"
 #include "cr/task/attr.h"
+#include "cr/task/seccomp_image.h"
 #include "sys/procfs.h"
 
 #ifndef PTRACE_SECCOMP_GET_FILTER
@@ -176,6 +177,10 @@ static size_t skip_of(const struct restore *r, const GwThread *x)
 
 static int load(struct restore *r, struct err *e)
 {
+	int ret = filters_give(r, FILTERS_MAX, e);
+
+	if (ret < 0)
+		return ret;
 	for (size_t i = 0; i < r->n_tasks; i++)
 		for (size_t k = 0; k < r->tasks[i]->n_threads; k++) {
 			const GwThread *x = r->tasks[i]->threads[k].extra;

@@ -28,6 +28,7 @@
 #include "cr/ns/ns.h"
 #include "cr/task/ids.h"
 #include "cr/task/plan.h"
+#include "cr/task/seccomp_image.h"
 #include "sys/procfs.h"
 
 #define TASKS_MAX 100000
@@ -585,14 +586,15 @@ static int core_complete(const struct task *t, struct thread *th)
 	return 0;
 }
 
-static int threads_put(struct dump *d, struct task *t, struct cg_sets *sets, struct err *e)
+static int threads_put(struct dump *d, struct task *t, struct cg_sets *sets, struct filters *filters,
+		       struct err *e)
 {
 	int r = sink_put(d->sink, REC_GW_TASK, (uint32_t)t->nspid, &t->extra->base, e);
 
 	for (size_t k = 0; k < t->n_threads && r >= 0; k++) {
 		struct thread *th = &t->threads[k];
 
-		if (core_complete(t, th) < 0)
+		if (core_complete(t, th) < 0 || filters_take(filters, th) < 0)
 			return err_sys(e, -ENOMEM, "writing processes");
 		r = k ? 0 : cg_set_note(sets, t, e);
 		if (r >= 0)
@@ -606,12 +608,16 @@ static int threads_put(struct dump *d, struct task *t, struct cg_sets *sets, str
 int tree_put(struct dump *d, struct err *e)
 {
 	struct cg_sets sets = { 0 };
+	struct filters filters = { 0 };
 	int r = 0;
 
 	for (size_t i = 0; i < d->n_tasks && r >= 0; i++)
-		r = threads_put(d, d->tasks[i], &sets, e);
+		r = threads_put(d, d->tasks[i], &sets, &filters, e);
 	if (r >= 0)
 		r = cg_sets_put(d, &sets, e);
+	if (r >= 0)
+		r = filters_put(d, &filters, e);
+	filters_done(&filters);
 	cg_sets_done(&sets);
 	return r;
 }
