@@ -430,32 +430,15 @@ static uint64_t xfeatures(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
-/* Offset of a clock in the time namespace of `pid` ("self": ours), in ns. */
-static int64_t clock_offset(const char *pid, const char *clock)
-{
-	auto_free char *text = NULL;
-	char path[64];
-	const char *p;
-	long long sec, nsec;
-
-	snprintf(path, sizeof(path), "/proc/%s/timens_offsets", pid);
-	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
-		return 0;
-	p = strstr(text, clock);
-	if (!p || sscanf(p + strlen(clock), "%lld %lld", &sec, &nsec) != 2)
-		return 0;
-	return sec * 1000000000ll + nsec;
-}
-
-static uint64_t clock_of(const struct dump *d, clockid_t id, const char *name)
+/* A clock as the container shows it. */
+static uint64_t clock_of(const struct dump *d, clockid_t id)
 {
 	struct timespec now;
-	char pid[16];
 
-	snprintf(pid, sizeof(pid), "%d", (int)d->root_pid);
 	clock_gettime(id, &now);
-	return (uint64_t)(now.tv_sec * 1000000000ll + now.tv_nsec - clock_offset("self", name) +
-			  clock_offset(pid, name));
+	return (uint64_t)(now.tv_sec * 1000000000ll + now.tv_nsec -
+			  proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id) +
+			  proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", id));
 }
 
 static size_t named_fill(const struct dump *d, GwNamedNs *ns, GwNamedNs **list)
@@ -496,8 +479,8 @@ static int header_put(struct dump *d, struct err *e)
 	h.named_ns = named_list;
 	h.n_named_ns = named_fill(d, named, named_list);
 	h.kernel = u.release;
-	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, "monotonic");
-	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, "boottime");
+	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC);
+	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME);
 	h.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	h.xfeatures = xfeatures();
 	h.pages = mem_pages(d);

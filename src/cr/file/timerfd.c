@@ -22,6 +22,7 @@
 #include "base/parse.h"
 #include "cr/file/fdinfo.h"
 #include "cr/file/kinds.h"
+#include "sys/procfs.h"
 
 #ifndef TFD_IOC_SET_TICKS
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
@@ -31,34 +32,6 @@
 static bool timerfd_recognise(const struct ofile *f)
 {
 	return str_eq(f->link, "anon_inode:[timerfd]");
-}
-
-/* Offset of a task's clock to the kernel's, from "monotonic 5 0" lines. */
-static int64_t clock_offset(int proc_dir, const char *file, uint32_t clock)
-{
-	const char *name = clock == CLOCK_MONOTONIC ? "monotonic" : "boottime";
-	auto_free char *text = NULL;
-	const char *p;
-	uint64_t sec, ns;
-	bool neg;
-
-	if (clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME && clock != CLOCK_BOOTTIME_ALARM)
-		return 0;
-	if (fd_read_file_at(proc_dir, file, 4096, &text, NULL) < 0)
-		return 0; /* a kernel without time namespaces */
-	p = strstr(text, name);
-	if (!p)
-		return 0;
-	p += strlen(name);
-	p += strspn(p, " \t");
-	neg = *p == '-';
-	p += neg;
-	if (parse_u64_at(&p, 10, &sec) < 0 || sec > INT64_MAX / SEC / 2)
-		return 0;
-	p += strspn(p, " \t");
-	if (parse_u64_at(&p, 10, &ns) < 0 || ns >= (uint64_t)SEC)
-		return 0;
-	return (neg ? -(int64_t)sec : (int64_t)sec) * SEC + (int64_t)ns;
 }
 
 static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *te, struct err *e)
@@ -72,8 +45,8 @@ static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *
 		return err_sys(e, -errno, "clock %u", te->clockid);
 	gf.has_expiry_ns = 1;
 	gf.expiry_ns = now.tv_sec * SEC + now.tv_nsec +
-		       clock_offset(d->tasks[0]->proc_fd, "timens_offsets", te->clockid) -
-		       clock_offset(AT_FDCWD, "/proc/self/timens_offsets", te->clockid) +
+		       proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", te->clockid) -
+		       proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", te->clockid) +
 		       (int64_t)te->vsec * SEC + (int64_t)te->vnsec;
 	return sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
 }

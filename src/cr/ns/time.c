@@ -7,50 +7,26 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "base/fd.h"
-#include "base/mem.h"
 #include "cr/cr.h"
 #include "cr/ns/ns.h"
+#include "sys/procfs.h"
 
 #define NS 1000000000ll
-
-static int offset_of(int proc_fd, const char *pid, const char *clock, int64_t *ret)
-{
-	auto_free char *text = NULL;
-	char path[48];
-	long long sec, nsec;
-	const char *at;
-	int r;
-
-	snprintf(path, sizeof(path), "%s/timens_offsets", pid);
-	r = fd_read_file_at(proc_fd, path, 4096, &text, NULL);
-	if (r < 0)
-		return r;
-	at = strstr(text, clock);
-	if (!at || sscanf(at + strlen(clock), "%lld %lld", &sec, &nsec) != 2)
-		return -EPROTO;
-	*ret = sec * NS + nsec;
-	return 0;
-}
 
 static int clock_check(struct restore *r, clockid_t id, const char *name, uint64_t was,
 		       struct err *e)
 {
-	int64_t theirs = 0, ours = 0, now;
 	struct timespec ts;
-	char pid[16];
+	char theirs[48];
+	int64_t now;
 
-	snprintf(pid, sizeof(pid), "%d", (int)r->init_pid);
-	if (offset_of(r->proc_fd, pid, name, &theirs) < 0 ||
-	    offset_of(r->proc_fd, "self", name, &ours) < 0)
-		theirs = ours =
-			0; /* a kernel without time namespaces: all containers have the host's */
+	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
 	clock_gettime(id, &ts);
-	now = ts.tv_sec * NS + ts.tv_nsec - ours + theirs;
+	now = ts.tv_sec * NS + ts.tv_nsec - proc_clock_offset(r->proc_fd, "self/timens_offsets", id) +
+	      proc_clock_offset(r->proc_fd, theirs, id);
 	if ((uint64_t)now < was)
 		return err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s",
 			       name, (double)((int64_t)was - now) / 1e9);
@@ -64,17 +40,15 @@ static void split(int64_t ns, long long *ret_s, long long *ret_ns)
 	*ret_ns = ns % NS + (ns % NS < 0 ? NS : 0);
 }
 
-static int offset_for(struct restore *r, clockid_t id, const char *name, uint64_t was, int64_t *ret)
+static int offset_for(clockid_t id, uint64_t was, int64_t *ret)
 {
 	struct timespec ts;
-	int64_t ours = 0;
-	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (was > INT64_MAX / 2)
 		return -ERANGE;
-	(void)offset_of(proc_fd, "self", name, &ours);
 	clock_gettime(id, &ts);
-	*ret = (int64_t)was - (ts.tv_sec * NS + ts.tv_nsec - ours);
+	*ret = (int64_t)was - (ts.tv_sec * NS + ts.tv_nsec -
+			       proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id));
 	return 0;
 }
 
@@ -85,10 +59,10 @@ int timens_make(struct restore *r, struct err *e)
 	long long ms, mn, bs, bn;
 	int64_t mono, boot;
 	char text[160];
-	int x = offset_for(r, CLOCK_MONOTONIC, "monotonic", h->monotonic_ns, &mono);
+	int x = offset_for(CLOCK_MONOTONIC, h->monotonic_ns, &mono);
 
 	if (x >= 0)
-		x = offset_for(r, CLOCK_BOOTTIME, "boottime", h->boottime_ns, &boot);
+		x = offset_for(CLOCK_BOOTTIME, h->boottime_ns, &boot);
 	if (x < 0)
 		return err_set(e, -EPROTO, "the image has impossible clocks");
 	if (unshare(CLONE_NEWTIME) < 0)

@@ -10,13 +10,14 @@
  * Not covered: 32-bit tasks, refused by `check` here. */
 #include "cr/task/regs.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 
 #include "base/mem.h"
 #include "cr/task/restart.h"
+#include "sys/procfs.h"
 
 /* Of the x87/SSE area at the start of an XSAVE image (Intel SDM vol. 1, 10.5.1). */
 struct fxsave {
@@ -287,33 +288,20 @@ static int regs_load(struct restore *r, struct err *e)
 /* The container's monotonic clock went on during the move, and so do its sleeps. */
 static int regs_finish(struct restore *r, struct err *e)
 {
-	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
-	const GwHeader *h = rec ? (const GwHeader *)rec->msg : NULL;
-	struct timespec now = { 0 };
-	struct aprog *p = aprog_new();
-	struct aarg out;
-	int64_t gone;
-	int x;
+	char theirs[48];
+	int64_t to_ours;
 
-	if (!p)
-		return err_sys(e, -ENOMEM, "reading the container's clock");
-	out = aprog_out(p, sizeof(now));
-	APROG_CALL(p, 0, SYS_clock_gettime, aarg_imm(CLOCK_MONOTONIC), out);
-	x = agent_run(r->tasks[0]->agent, p, e);
-	if (x >= 0)
-		memcpy(&now, aprog_out_data(p, out), sizeof(now));
-	aprog_free(p);
-	if (x < 0 || !h || !h->has_monotonic_ns)
-		return x;
-	gone = now.tv_sec * 1000000000ll + now.tv_nsec - (int64_t)h->monotonic_ns;
-	for (size_t i = 0; i < r->n_tasks && gone > 0; i++) {
+	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
+	to_ours = proc_clock_offset(r->proc_fd, "self/timens_offsets", CLOCK_MONOTONIC) -
+		  proc_clock_offset(r->proc_fd, theirs, CLOCK_MONOTONIC);
+	for (size_t i = 0; i < r->n_tasks; i++) {
 		struct rtask *t = r->tasks[i];
 
 		for (size_t k = 0; k < t->n_threads && !t->zombie; k++) {
-			int64_t *left = &t->threads[k].regs.restart_left_ns;
+			const GwThread *extra = t->threads[k].extra;
 
-			if (*left > 0)
-				*left = *left > gone ? *left - gone : 0;
+			if (extra && extra->has_restart_end_ns)
+				t->threads[k].regs.restart_end_ns = extra->restart_end_ns + to_ours;
 		}
 	}
 	return 0;
