@@ -160,7 +160,10 @@ static int settled(struct dump *d, struct err *e)
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
 	int r = hold_stop(d->hold, FREEZE_TIMEOUT_MS, e);
+	struct timespec now;
 
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	d->frozen_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
 	if (r >= 0)
 		r = settled(d, e);
 	if (r == -EAGAIN && last) {

@@ -21,6 +21,7 @@ struct place {
 	 * same policy in other instructions: 2. */
 	int policy;
 	const char *via; /* command that passes the stream on from its stdin to its stdout; NULL: none */
+	bool no_bpf; /* the engine at the source may not look into the kernel */
 	const char *init, *guest; /* programs: the source's init; gw-init */
 };
 

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -34,6 +36,7 @@ _Static_assert(sizeof(struct fxsave) == 512, "the legacy area has 512 bytes");
 #define BLOCK 32u /* what is zero is left out by these */
 _Static_assert(LEGACY_LEN % BLOCK == 0, "blocks begin where fpregs end");
 
+#define NS 1000000000ll
 #define USER_CS 0x33 /* 64-bit code, privilege 3; 0x23 is 32-bit */
 
 /* `repeated uint32`, allocated as protobuf-c frees it. */
@@ -285,6 +288,24 @@ static int regs_load(struct restore *r, struct err *e)
 	return 0;
 }
 
+/* As the kernel itself would write it when it is interrupted (select: a timeval). */
+static int rest_write(struct rtask *t, struct rthread *th, uint64_t at, struct err *e)
+{
+	int64_t unit = th->regs.gp.orig_rax == SYS_select ? 1000 : 1, left, v[2];
+	struct iovec here = { v, sizeof(v) }, there = { (void *)at, sizeof(v) };
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left = th->regs.restart_end_ns - now.tv_sec * NS - now.tv_nsec;
+	left = left > 0 ? left + unit - 1 : 0;
+	v[0] = left / NS;
+	v[1] = left % NS / unit;
+	if (process_vm_writev(t->pid, &here, 1, &there, 1, 0) != (ssize_t)sizeof(v))
+		return err_sys(e, -errno, "the time left of thread %d of process %d", (int)th->nstid,
+			       (int)t->nspid);
+	return 0;
+}
+
 /* The container's monotonic clock went on during the move, and so do its sleeps. */
 static int regs_finish(struct restore *r, struct err *e)
 {
@@ -299,9 +320,14 @@ static int regs_finish(struct restore *r, struct err *e)
 
 		for (size_t k = 0; k < t->n_threads && !t->zombie; k++) {
 			const GwThread *extra = t->threads[k].extra;
+			int x = 0;
 
 			if (extra && extra->has_restart_end_ns)
 				t->threads[k].regs.restart_end_ns = extra->restart_end_ns + to_ours;
+			if (extra && extra->has_restart_end_ns && extra->has_restart_rest_at)
+				x = rest_write(t, &t->threads[k], extra->restart_rest_at, e);
+			if (x < 0)
+				return x;
 		}
 	}
 	return 0;

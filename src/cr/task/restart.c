@@ -4,18 +4,20 @@
  *
  * Read: the block itself, by a BPF iterator (sys/restart_block.h): exact, as often as a container moves.
  * Where that cannot be, in this order, and never too early:
- * - what the kernel wrote to the caller's "remaining time" when it was interrupted, counted from now (late
- *   by the time since the freeze);
+ * - what the kernel wrote to the caller's "remaining time" when it was interrupted, counted from the moment
+ *   when everything stood (late by the time that the freeze took);
  * - the requested time from the moment the thread went to sleep, which /proc/PID/task/TID/sched
  *   (se.exec_start) told before the freeze, provided that it has slept on since: at most two voluntary
  *   switches, of the freeze and of our stop (late by what the hypervisor took from that processor since);
- * - the whole requested time, from now.
+ * - the whole requested time, from the freeze.
  * A call that the kernel has already restarted once has lost its number (orig_rax is that of
  * restart_syscall): the block's function says which it was, else the instruction before the `syscall`,
  * else /proc/.../wchan.
  * Kept as an instant of the container's CLOCK_MONOTONIC, sleeps by CPU time as what is left.
  * Put back: agent_finish has the thread make the call again with the time that is left.
- * Not covered: futex calls with absolute times are made again as they are. */
+ * select and ppoll have no restart block: their rest is in the caller's memory, and made less there by what
+ * passes in the move.  futex calls with absolute times are made again as they are.
+ * Not covered: epoll_wait and others that end with EINTR whenever something interrupts them, and so here. */
 #include "cr/task/restart.h"
 
 #include <fcntl.h>
@@ -34,14 +36,6 @@
 #define NS 1000000000ll
 #define TIME_MAX (INT64_MAX / 4) /* as good as never; sums of two do not overflow */
 #define CPU_CLOCK_OF(pid) ((clockid_t)(~(unsigned)(pid) << 3 | 2)) /* the kernel's numbers, for a process */
-
-static int64_t monotonic_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NS + ts.tv_nsec;
-}
 
 static int peek(pid_t pid, uint64_t addr, void *data, size_t len)
 {
@@ -62,6 +56,19 @@ static long call_of_code(pid_t pid, uint64_t ip)
 		return NR_NONE;
 	memcpy(&imm, code + 1, sizeof(imm));
 	return wait_is_timed((long)imm) ? (long)imm : NR_NONE;
+}
+
+/* Of the first time namespace, from ours. */
+static int64_t kernel_time(int64_t ours)
+{
+	return ours - proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", CLOCK_MONOTONIC);
+}
+
+static void end_set(const struct dump *d, struct thread *th, int64_t kernel_ns)
+{
+	th->extra->has_restart_end_ns = true;
+	th->extra->restart_end_ns =
+		kernel_ns + proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", CLOCK_MONOTONIC);
 }
 
 /* What was asked for, in ns; -1: for ever.  -errno below that. */
@@ -131,6 +138,23 @@ static void again_if_endless(struct user_regs_struct *gp)
 		gp->rax = (unsigned long long)RESTART_NOHAND;
 }
 
+/* select and ppoll: the kernel has written what was left to the caller's memory, and takes it from there
+ * when it makes the call again.  At the latest when everything stood. */
+static void rest_note(const struct dump *d, const struct task *t, struct thread *th)
+{
+	const struct user_regs_struct *gp = &th->regs.gp;
+	long nr = (long)gp->orig_rax;
+	uint64_t at = nr == SYS_select || nr == SYS_pselect6 ? gp->r8 : nr == SYS_ppoll ? gp->rdx : 0;
+	int64_t v[2], unit = nr == SYS_select ? 1000 : 1;
+
+	if ((int64_t)gp->rax != RESTART_NOHAND || !at || peek(t->pid, at, v, sizeof(v)) < 0 || v[0] < 0 ||
+	    v[0] > TIME_MAX / NS || v[1] < 0 || v[1] * unit >= NS)
+		return;
+	th->extra->has_restart_rest_at = true;
+	th->extra->restart_rest_at = at;
+	end_set(d, th, kernel_time(d->frozen_ns) + v[0] * NS + v[1] * unit);
+}
+
 /* A sleep's clock is a small number, the pointer in its place is not. */
 static long call_of_block(const struct restart_block *b, pid_t pid, const struct user_regs_struct *gp)
 {
@@ -170,15 +194,15 @@ static int restart_name(struct task *t, struct thread *th, const struct restart_
 }
 
 /* Without the kernel's word. */
-static int64_t end_estimated(const struct task *t, const struct thread *th, const struct wait_info *w,
-			     int64_t asked)
+static int64_t end_estimated(const struct dump *d, const struct task *t, const struct thread *th,
+			     const struct wait_info *w, int64_t asked)
 {
-	int64_t now = monotonic_now(), left;
+	int64_t left;
 
 	if (remaining(t->pid, (long)th->regs.gp.orig_rax, &th->regs.gp, &left))
-		return now + (left < TIME_MAX ? left : TIME_MAX);
+		return d->frozen_ns + (left < TIME_MAX ? left : TIME_MAX);
 	asked = asked < TIME_MAX ? asked : TIME_MAX;
-	return w && wait_goes_on(w, t, th) ? w->start_ns + asked : now + asked;
+	return w && wait_goes_on(w, t, th) ? w->start_ns + asked : d->frozen_ns + asked;
 }
 
 static bool is_told(const struct restart_block *b)
@@ -200,23 +224,20 @@ static int64_t cpu_left(const struct task *t, const struct restart_block *b, int
 static void end_note(struct dump *d, struct task *t, struct thread *th, const struct restart_block *b,
 		     const struct wait_info *w, int64_t asked)
 {
-	GwThread *x = th->extra;
 	int64_t end;
 
 	if (asked == -1 || by_cpu(&th->regs.gp)) {
 		if (asked != -1 && !remaining(t->pid, SYS_clock_nanosleep, &th->regs.gp, &asked))
 			asked = cpu_left(t, b, asked);
-		x->has_restart_left_ns = true;
-		x->restart_left_ns = asked;
+		th->extra->has_restart_left_ns = true;
+		th->extra->restart_left_ns = asked;
 		return;
 	}
 	if (is_told(b))
 		end = b->end_ns < TIME_MAX ? b->end_ns : TIME_MAX;
 	else
-		end = end_estimated(t, th, w, asked) -
-		      proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", CLOCK_MONOTONIC);
-	x->has_restart_end_ns = true;
-	x->restart_end_ns = end + proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", CLOCK_MONOTONIC);
+		end = kernel_time(end_estimated(d, t, th, w, asked));
+	end_set(d, th, end);
 }
 
 int restart_note(struct dump *d, struct task *t, struct thread *th, struct err *e)
@@ -229,6 +250,7 @@ int restart_note(struct dump *d, struct task *t, struct thread *th, struct err *
 	int r;
 
 	again_if_endless(gp);
+	rest_note(d, t, th);
 	if ((int64_t)gp->rax != RESTART_BLOCK)
 		return 0;
 	if (waits_reader(d->waits)) {
