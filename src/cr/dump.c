@@ -156,14 +156,20 @@ static int settled(struct dump *d, struct err *e)
 	return r;
 }
 
+static int64_t now_of(clockid_t id)
+{
+	struct timespec now;
+
+	clock_gettime(id, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
 /* -EAGAIN: something that passes by itself stands against it. */
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
 	int r = hold_stop(d->hold, FREEZE_TIMEOUT_MS, e);
-	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	d->frozen_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
+	d->frozen_ns = now_of(CLOCK_MONOTONIC);
 	if (r >= 0)
 		r = settled(d, e);
 	if (r == -EAGAIN && last) {
@@ -433,14 +439,10 @@ static uint64_t xfeatures(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
-/* A clock as the container shows it. */
-static uint64_t clock_of(const struct dump *d, clockid_t id)
+/* From our clock to what the container's shows. */
+static uint64_t clock_of(const struct dump *d, clockid_t id, int64_t ours)
 {
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (uint64_t)(now.tv_sec * 1000000000ll + now.tv_nsec -
-			  proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id) +
+	return (uint64_t)(ours - proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id) +
 			  proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", id));
 }
 
@@ -466,7 +468,6 @@ static int header_put(struct dump *d, struct err *e)
 	GwNamedNs named[NS_KINDS], *named_list[NS_KINDS];
 	GwHeader h = GW_HEADER__INIT;
 	uint8_t vdso[MEM_HASH_LEN];
-	struct timespec now;
 	struct utsname u;
 	int r;
 
@@ -474,7 +475,6 @@ static int header_put(struct dump *d, struct err *e)
 	if (r < 0)
 		return r;
 	uname(&u);
-	clock_gettime(CLOCK_REALTIME, &now);
 	h.has_version = h.has_namespaces = h.has_monotonic_ns = h.has_boottime_ns = h.has_realtime_ns = true;
 	h.has_xfeatures = h.has_pages = h.has_vdso_sha256 = true;
 	h.version = STREAM_VERSION;
@@ -482,9 +482,10 @@ static int header_put(struct dump *d, struct err *e)
 	h.named_ns = named_list;
 	h.n_named_ns = named_fill(d, named, named_list);
 	h.kernel = u.release;
-	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC);
-	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME);
-	h.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	d->header_ns = now_of(CLOCK_MONOTONIC);
+	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, d->header_ns);
+	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, now_of(CLOCK_BOOTTIME));
+	h.realtime_ns = (uint64_t)now_of(CLOCK_REALTIME);
 	h.xfeatures = xfeatures();
 	h.pages = mem_pages(d);
 	h.vdso_sha256.data = vdso;

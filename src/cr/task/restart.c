@@ -2,7 +2,7 @@
  * clock_nanosleep (relative), poll, futex.  The kernel keeps it in the thread's restart block, which
  * nobody but the kernel can write and no file shows.
  *
- * Read: the block itself, by a BPF iterator (sys/restart_block.h): exact, as often as a container moves.
+ * Read: the block itself, by a BPF iterator (sys/ktask.h): exact, as often as a container moves.
  * Where that cannot be, in this order, and never too early:
  * - what the kernel wrote to the caller's "remaining time" when it was interrupted, counted from the moment
  *   when everything stood (late by the time that the freeze took);
@@ -29,7 +29,7 @@
 
 #include "cr/task/waits.h"
 #include "sys/procfs.h"
-#include "sys/restart_block.h"
+#include "sys/ktask.h"
 
 #define RESTART_BLOCK (-516)
 #define RESTART_NOHAND (-514) /* again with the same arguments, unless a handler runs */
@@ -253,8 +253,8 @@ int restart_note(struct dump *d, struct task *t, struct thread *th, struct err *
 	rest_note(d, t, th);
 	if ((int64_t)gp->rax != RESTART_BLOCK)
 		return 0;
-	if (waits_reader(d->waits)) {
-		r = restart_reader_get(waits_reader(d->waits), th->tid, &b);
+	if (waits_ktask(d->waits)) {
+		r = ktask_restart(waits_ktask(d->waits), th->tid, &b);
 		if (r < 0)
 			return err_sys(e, r, "the interrupted call of thread %d of process %d", (int)th->nstid,
 				       (int)t->nspid);

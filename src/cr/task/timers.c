@@ -4,8 +4,11 @@
  * timer_gettime and timer_getoverrun inside for where they stand).  Put back by setitimer, timer_create
  * with the same id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before: create and delete until the number
  * comes) and timer_settime, as the last thing before the agent leaves.
- * Times are kept as what is left.  CLOCK_REALTIME timers lose what passed on the wall meanwhile; those
- * of the other clocks lose what passed on that clock of the container.  A one-shot timer that expires
+ * Times are kept as what is left, and lose what passed on that clock of the container meanwhile.  A timer
+ * that was set to an instant of CLOCK_REALTIME or CLOCK_TAI is set to the same instant again, whatever the
+ * target's clock shows: which these are, and the instant, is asked of the kernel (sys/ktask.h); a span of
+ * CLOCK_REALTIME runs by CLOCK_MONOTONIC.  Where the kernel cannot be asked, all timers of CLOCK_REALTIME lose
+ * what passed on the wall.  A one-shot timer that expires
  * between the reading and the freeze is pending as a signal then, and not armed again.
  * Not covered: timers on another process' CPU clock (refused); the file kind timerfd is a file. */
 #include <signal.h>
@@ -22,6 +25,7 @@
 #include "base/parse.h"
 #include "cr/task/attr.h"
 #include "cr/task/timers_parse.h"
+#include "cr/task/waits.h"
 
 #define PR_TIMER_CREATE_RESTORE_IDS_ 77
 #define ID_WITHOUT_PRCTL_MAX 20000 /* how far create and delete may count */
@@ -205,6 +209,54 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
 }
 
+static bool clock_is_wall(int clock)
+{
+	return clock == CLOCK_REALTIME || clock == CLOCK_TAI;
+}
+
+static bool runs_by_wall(const TaskTimersEntry *tt)
+{
+	for (size_t i = 0; i < tt->n_posix; i++)
+		if (clock_is_wall((int)tt->posix[i]->clock_id) && (tt->posix[i]->vsec || tt->posix[i]->vnsec))
+			return true;
+	return false;
+}
+
+static int add_wall(GwTask *x, const struct ktask_timer *kt)
+{
+	GwPosixTimer *pt = ATTR_NEW(GwPosixTimer, gw_posix_timer);
+
+	if (!pt)
+		return -ENOMEM;
+	x->timers[x->n_timers++] = pt;
+	pt->has_id = true;
+	pt->id = kt->id;
+	pt->has_expiry_ns = KTASK_BASE(kt) != KTASK_MONOTONIC;
+	pt->expiry_ns = kt->expires_ns;
+	return 0;
+}
+
+/* Which timers of the wall clock stand for an instant. */
+static int read_wall(const struct dump *d, struct task *t, const TaskTimersEntry *tt, struct err *e)
+{
+	const struct ktask *k = waits_ktask(d->waits);
+	auto_free struct ktask_timer *list = NULL;
+	size_t n = 0;
+	int r;
+
+	if (!k || !runs_by_wall(tt))
+		return 0;
+	r = ktask_timers(k, t->pid, &list, &n);
+	if (r >= 0)
+		t->extra->timers = calloc(n + 1, sizeof(*t->extra->timers));
+	if (r >= 0 && !t->extra->timers)
+		r = -ENOMEM;
+	for (size_t i = 0; i < n && r >= 0; i++)
+		if (clock_is_wall(list[i].clock))
+			r = add_wall(t->extra, &list[i]);
+	return r < 0 ? err_sys(e, r, "the wall clock's timers of process %d", (int)t->nspid) : 0;
+}
+
 static int inside(struct dump *d, struct task *t, struct err *e)
 {
 	TaskTimersEntry *tt = timers_of(t);
@@ -216,6 +268,8 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	r = read_list(t, &l, e);
 	if (r >= 0)
 		r = read_posix(t, tt, &l, e);
+	if (r >= 0)
+		r = read_wall(d, t, tt, e);
 	free(l.v);
 	/* When it was read; becomes the reading at the freeze in `frozen`, and no part of the record. */
 	t->extra->has_timer_create_next = true;
@@ -223,12 +277,35 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-/* What is left `passed` ns later; an expiry in between has become a pending signal. */
-static uint64_t left_after(uint64_t left, uint64_t interval, uint64_t passed)
+/* What was left `since` ns ago, at the header's clocks; what has expired by now, `passed` ns after the reading,
+ * has become a pending signal. */
+static uint64_t left_after(uint64_t left, uint64_t interval, uint64_t passed, uint64_t since)
 {
-	if (!left || left > passed)
-		return left ? left - passed : 0;
-	return interval ? interval - (passed - left) % interval : 0;
+	if (left > passed)
+		return left - passed + since;
+	return left && interval ? interval - (passed - left) % interval + since : 0;
+}
+
+static GwPosixTimer *wall_of(const GwTask *x, const PosixTimerEntry *pt)
+{
+	for (size_t i = 0; x && i < x->n_timers; i++)
+		if (x->timers[i]->has_id && x->timers[i]->id == (int32_t)pt->it_id)
+			return x->timers[i];
+	return NULL;
+}
+
+/* The instant that has not passed yet; a one-shot timer's is gone with it. */
+static void wall_advance(GwPosixTimer *wall, const PosixTimerEntry *pt)
+{
+	int64_t every = (int64_t)(pt->isec * NSEC + pt->insec), now;
+	struct timespec ts;
+
+	clock_gettime((clockid_t)pt->clock_id, &ts);
+	now = ts.tv_sec * (int64_t)NSEC + ts.tv_nsec;
+	if (!pt->vsec && !pt->vnsec)
+		wall->has_expiry_ns = false;
+	else if (every && wall->expiry_ns <= now)
+		wall->expiry_ns += ((now - wall->expiry_ns) / every + 1) * every;
 }
 
 static int frozen(struct dump *d, struct err *e)
@@ -237,26 +314,30 @@ static int frozen(struct dump *d, struct err *e)
 		struct task *t = d->tasks[i];
 		TaskTimersEntry *tt = t->zombie || !t->threads[0].core->tc ?
 					      NULL : t->threads[0].core->tc->timers;
-		uint64_t passed, left;
+		uint64_t now = now_ns(), since = now - (uint64_t)d->header_ns, passed, left;
 
 		if (!tt)
 			continue;
 		if (!tt->real || !tt->virt || !tt->prof)
 			return err_set(e, -EINVAL, "the timers of process %d were not read", (int)t->nspid);
-		passed = (uint64_t)((uint32_t)(now_ns() / 1000) - t->extra->timer_create_next) * 1000;
+		passed = (uint64_t)((uint32_t)(now / 1000) - t->extra->timer_create_next) * 1000;
 		t->extra->has_timer_create_next = false;
 		left = left_after((tt->real->vsec * 1000000 + tt->real->vusec) * 1000,
-				  (tt->real->isec * 1000000 + tt->real->iusec) * 1000, passed);
+				  (tt->real->isec * 1000000 + tt->real->iusec) * 1000, passed, since);
+		left += left ? 999 : 0; /* not early by what has no microsecond */
 		tt->real->vsec = left / NSEC;
 		tt->real->vusec = left % NSEC / 1000;
 		for (size_t k = 0; k < tt->n_posix; k++) {
 			PosixTimerEntry *pt = tt->posix[k];
+			GwPosixTimer *wall = wall_of(t->extra, pt);
 
 			if (clock_is_cpu((int)pt->clock_id))
 				continue;
-			left = left_after(pt->vsec * NSEC + pt->vnsec, pt->isec * NSEC + pt->insec, passed);
+			left = left_after(pt->vsec * NSEC + pt->vnsec, pt->isec * NSEC + pt->insec, passed, since);
 			pt->vsec = left / NSEC;
 			pt->vnsec = left % NSEC;
+			if (wall && wall->has_expiry_ns)
+				wall_advance(wall, pt);
 		}
 	}
 	return 0;
@@ -279,6 +360,10 @@ static int load(struct restore *r, struct err *e)
 				return err_set(e, -EPROTO, "process %d: timer %u is not one", (int)t->nspid,
 					       pt->it_id);
 		}
+		for (size_t k = 0; !t->zombie && t->extra && k < t->extra->n_timers; k++)
+			if (t->extra->timers[k]->has_expiry_ns && t->extra->timers[k]->expiry_ns <= 0)
+				return err_set(e, -EPROTO, "process %d: a timer's instant is none",
+					       (int)t->nspid);
 	}
 	return 0;
 }
@@ -390,10 +475,12 @@ static int create_timer(struct agent *a, const PosixTimerEntry *pt, bool by_prct
 	return got == id ? 0 : err_set(e, -EOPNOTSUPP, "timer %d cannot get its number on this kernel", id);
 }
 
-static int arm_timer(struct agent *a, const PosixTimerEntry *pt, const struct passed *passed,
-		     struct err *e)
+static int arm_timer(struct agent *a, const PosixTimerEntry *pt, const GwPosixTimer *wall,
+		     const struct passed *passed, struct err *e)
 {
-	uint64_t left = left_now(pt->vsec * NSEC + pt->vnsec, passed_on(passed, pt->clock_id));
+	bool instant = wall && wall->has_expiry_ns;
+	uint64_t gone = passed_on(passed, wall ? CLOCK_MONOTONIC : pt->clock_id);
+	uint64_t left = instant ? (uint64_t)wall->expiry_ns : left_now(pt->vsec * NSEC + pt->vnsec, gone);
 	struct itimerspec its = { { (time_t)pt->isec, (long)pt->insec },
 				  { (time_t)(left / NSEC), (long)(left % NSEC) } };
 	struct aprog *p = aprog_new();
@@ -401,7 +488,7 @@ static int arm_timer(struct agent *a, const PosixTimerEntry *pt, const struct pa
 
 	if (!p)
 		return err_set(e, -ENOMEM, "no memory");
-	APROG_CALL(p, 0, SYS_timer_settime, aarg_imm(pt->it_id), aarg_imm(0),
+	APROG_CALL(p, 0, SYS_timer_settime, aarg_imm(pt->it_id), aarg_imm(instant ? TIMER_ABSTIME : 0),
 		   aprog_in(p, &its, sizeof(its)), aarg_imm(0));
 	r = agent_run(a, p, e);
 	aprog_free(p);
@@ -420,7 +507,7 @@ static int arm_posix(struct rtask *t, const TaskTimersEntry *tt, const struct pa
 	if (r >= 0 && by_prctl)
 		r = AGENT_CALL(t->agent, NULL, e, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
 	for (size_t i = 0; i < tt->n_posix && r >= 0; i++)
-		r = arm_timer(t->agent, tt->posix[i], passed, e);
+		r = arm_timer(t->agent, tt->posix[i], wall_of(t->extra, tt->posix[i]), passed, e);
 	return r;
 }
 

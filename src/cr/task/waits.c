@@ -19,7 +19,7 @@
 #define SWITCHES_OF_OURS 2
 
 struct waits {
-	struct restart_reader *reader; /* else what follows is of use */
+	struct ktask *ktask; /* else what follows is of use */
 	struct wait_cpu {
 		int cpu;
 		int64_t distance;
@@ -32,7 +32,7 @@ struct waits {
 struct waits *waits_free(struct waits *w)
 {
 	if (w) {
-		restart_reader_free(w->reader);
+		ktask_free(w->ktask);
 		free(w->list);
 		free(w->cpus);
 		free(w);
@@ -226,7 +226,7 @@ int waits_take(const struct dump *d, struct waits **ret, struct err *e)
 
 	if (!w)
 		return err_sys(e, -ENOMEM, "looking at sleepers");
-	if (restart_reader_open(&w->reader, &why) < 0) {
+	if (ktask_open(&w->ktask, &why) < 0) {
 		log_info("interrupted calls go on with an estimate of their time: %s", err_text(&why));
 		r = sleepers_take(w, d, e);
 	}
@@ -243,9 +243,9 @@ const struct wait_info *waits_find(const struct waits *w, pid_t tid)
 	return w && w->n ? bsearch(&key, w->list, w->n, sizeof(*w->list), wait_cmp) : NULL;
 }
 
-const struct restart_reader *waits_reader(const struct waits *w)
+const struct ktask *waits_ktask(const struct waits *w)
 {
-	return w ? w->reader : NULL;
+	return w ? w->ktask : NULL;
 }
 
 static bool same_call(const struct wait_info *w, long nr, const struct user_regs_struct *gp)

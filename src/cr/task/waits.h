@@ -1,7 +1,7 @@
 /* waits - what is known of sleeping threads from before the freeze; restart.c's own. */
 #pragma once
 #include "cr/task/restart.h"
-#include "sys/restart_block.h"
+#include "sys/ktask.h"
 
 #define NR_NONE (-1)
 
@@ -18,7 +18,7 @@ struct wait_info {
 bool wait_is_timed(long nr);
 
 /* NULL: the kernel cannot be asked; then there are notes. */
-const struct restart_reader *waits_reader(const struct waits *w);
+const struct ktask *waits_ktask(const struct waits *w);
 const struct wait_info *waits_find(const struct waits *w, pid_t tid); /* NULL: none */
 /* A stopped thread (its registers are read): is it still in the sleep that was noted? */
 bool wait_goes_on(const struct wait_info *w, const struct task *t, const struct thread *th);

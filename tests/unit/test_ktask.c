@@ -1,4 +1,4 @@
-/* restart_block: when the interrupted calls of a stopped child end, as the kernel has it; and the kernel's
+/* ktask: when the interrupted calls of a stopped child end, and by which clock timers run; and the kernel's
  * description of its types, whole and damaged. */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 #include "base/mem.h"
 #include "sys/btf.h"
 #include "sys/procfs.h"
-#include "sys/restart_block.h"
+#include "sys/ktask.h"
 
 #define NS 1000000000ll
 #define SPAN_NS (30 * NS)
@@ -53,20 +53,20 @@ static void call_make(int which)
 	_exit(0);
 }
 
-static void stop_and_look(const struct restart_reader *r, pid_t pid, struct restart_block *ret)
+static void stop_and_look(const struct ktask *r, pid_t pid, struct restart_block *ret)
 {
 	int st;
 
 	assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, 0, 0), 0);
 	assert_int_equal(waitpid(pid, &st, __WALL), pid);
 	assert_true(WIFSTOPPED(st));
-	assert_int_equal(restart_reader_get(r, pid, ret), 0);
+	assert_int_equal(ktask_restart(r, pid, ret), 0);
 	assert_int_equal(ptrace(PTRACE_CONT, pid, 0, 0), 0);
 }
 
 /* The end lies between that of a call made before the child was there and one made after it slept, and is
  * the same after each interruption. */
-static void look_at(const struct restart_reader *r, int which, enum restart_kind kind)
+static void look_at(const struct ktask *r, int which, enum restart_kind kind)
 {
 	int64_t before = kernel_now(), after;
 	pid_t pid = fork();
@@ -95,12 +95,12 @@ static void look_at(const struct restart_reader *r, int which, enum restart_kind
 
 static void stopped_calls(void **state)
 {
-	struct restart_reader *r = NULL;
+	struct ktask *r = NULL;
 	struct restart_block b;
 	struct err e = { 0 };
 	pid_t gone;
 
-	if (restart_reader_open(&r, &e) < 0) {
+	if (ktask_open(&r, &e) < 0) {
 		print_message("%s\n", err_text(&e));
 		skip();
 	}
@@ -113,8 +113,72 @@ static void stopped_calls(void **state)
 	if (gone == 0)
 		_exit(0);
 	waitpid(gone, NULL, 0);
-	assert_true(restart_reader_get(r, gone, &b) < 0);
-	restart_reader_free(r);
+	assert_true(ktask_restart(r, gone, &b) < 0);
+	ktask_free(r);
+}
+
+static int timer_of(int clock, int flags, int64_t at)
+{
+	struct sigevent none = { .sigev_notify = SIGEV_NONE };
+	struct itimerspec its = { .it_value = { at / NS, at % NS } };
+	int id = -1;
+
+	assert_int_equal(syscall(SYS_timer_create, clock, &none, &id), 0);
+	if (at)
+		assert_int_equal(syscall(SYS_timer_settime, id, flags, &its, NULL), 0);
+	return id;
+}
+
+static const struct ktask_timer *timer_find(const struct ktask_timer *v, size_t n, int id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].id == id)
+			return &v[i];
+	return NULL;
+}
+
+/* An absolute time of the wall clock is kept to the nanosecond, a span runs by the monotonic clock; and so in
+ * a crowd of timers. */
+static void wall_timers(void **state)
+{
+	struct ktask_timer *v = NULL;
+	struct ktask *k = NULL;
+	struct timespec now;
+	struct err e = { 0 };
+	int span, instant, tai, mono, ids[100];
+	int64_t wall;
+	size_t n = 0;
+
+	if (ktask_open(&k, &e) < 0) {
+		print_message("%s\n", err_text(&e));
+		skip();
+	}
+	assert_int_equal(ktask_timers(k, getpid(), &v, &n), 0);
+	assert_int_equal(n, 0);
+	free(v);
+	clock_gettime(CLOCK_REALTIME, &now);
+	wall = (now.tv_sec + 1000) * NS + 123456789;
+	span = timer_of(CLOCK_REALTIME, 0, SPAN_NS);
+	for (size_t i = 0; i < array_len(ids); i++)
+		ids[i] = timer_of(CLOCK_MONOTONIC, 0, 0);
+	instant = timer_of(CLOCK_REALTIME, TIMER_ABSTIME, wall);
+	tai = timer_of(CLOCK_TAI, TIMER_ABSTIME, wall);
+	mono = timer_of(CLOCK_MONOTONIC, 0, SPAN_NS);
+	assert_int_equal(ktask_timers(k, getpid(), &v, &n), 0);
+	assert_int_equal(n, array_len(ids) + 4);
+	assert_int_equal(timer_find(v, n, span)->clock, CLOCK_REALTIME);
+	assert_int_equal(KTASK_BASE(timer_find(v, n, span)), KTASK_MONOTONIC);
+	assert_int_equal(KTASK_BASE(timer_find(v, n, instant)), KTASK_REALTIME);
+	assert_int_equal(timer_find(v, n, instant)->expires_ns, wall);
+	assert_int_equal(KTASK_BASE(timer_find(v, n, tai)), KTASK_TAI);
+	assert_int_equal(timer_find(v, n, tai)->expires_ns, wall);
+	assert_int_equal(KTASK_BASE(timer_find(v, n, mono)), KTASK_MONOTONIC);
+	for (size_t i = 0; i < array_len(ids); i++)
+		assert_non_null(timer_find(v, n, ids[i]));
+	for (size_t i = 0; i < n; i++)
+		syscall(SYS_timer_delete, v[i].id);
+	free(v);
+	ktask_free(k);
 }
 
 /* struct outer { int a; union { struct { int b; long c; } inner; }; } and a function, by hand. */
@@ -226,7 +290,7 @@ static void clock_offsets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(stopped_calls), cmocka_unit_test(fields), cmocka_unit_test(damaged),
+		cmocka_unit_test(stopped_calls), cmocka_unit_test(wall_timers), cmocka_unit_test(fields), cmocka_unit_test(damaged),
 		cmocka_unit_test(clock_offsets),
 	};
 
