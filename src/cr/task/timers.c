@@ -4,13 +4,15 @@
  * timer_gettime and timer_getoverrun inside for where they stand).  Put back by setitimer, timer_create
  * with the same id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before: create and delete until the number
  * comes) and timer_settime, as the last thing before the agent leaves.
- * Times are kept as what is left, and lose what passed on that clock of the container meanwhile.  A timer
- * that was set to an instant of CLOCK_REALTIME or CLOCK_TAI is set to the same instant again, whatever the
- * target's clock shows: which these are, and the instant, is asked of the kernel (sys/ktask.h); a span of
- * CLOCK_REALTIME runs by CLOCK_MONOTONIC.  Where the kernel cannot be asked, all timers of CLOCK_REALTIME lose
- * what passed on the wall.  A one-shot timer that expires
- * between the reading and the freeze is pending as a signal then, and not armed again.
+ * Times are kept as what is left; a POSIX timer's also as the instant at which it ends by the clock that it
+ * runs by, which the kernel is asked for (sys/ktask.h), and to which it is set again.  So an instant of
+ * CLOCK_REALTIME stays one, whatever the target's clock shows; a span of CLOCK_REALTIME runs by
+ * CLOCK_MONOTONIC.  Where the kernel cannot be asked, what is left gets less by what passed on their clock of
+ * the container (a few ms late), and spans are taken for instants.
+ * A one-shot timer that expires between the reading and the freeze is pending as a signal then, and not armed
+ * again.
  * Not covered: timers on another process' CPU clock (refused); the file kind timerfd is a file. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,7 @@
 #include "cr/task/attr.h"
 #include "cr/task/timers_parse.h"
 #include "cr/task/waits.h"
+#include "sys/procfs.h"
 
 #define PR_TIMER_CREATE_RESTORE_IDS_ 77
 #define ID_WITHOUT_PRCTL_MAX 20000 /* how far create and delete may count */
@@ -209,42 +212,40 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
 }
 
-static bool clock_is_wall(int clock)
-{
-	return clock == CLOCK_REALTIME || clock == CLOCK_TAI;
-}
-
-static bool runs_by_wall(const TaskTimersEntry *tt)
+static bool any_by_time(const TaskTimersEntry *tt)
 {
 	for (size_t i = 0; i < tt->n_posix; i++)
-		if (clock_is_wall((int)tt->posix[i]->clock_id) && (tt->posix[i]->vsec || tt->posix[i]->vnsec))
+		if (!clock_is_cpu((int)tt->posix[i]->clock_id) && (tt->posix[i]->vsec || tt->posix[i]->vnsec))
 			return true;
 	return false;
 }
 
-static int add_wall(GwTask *x, const struct ktask_timer *kt)
+/* An end by the clock that the timer runs by, as the container sees it. */
+static int add_end(const struct dump *d, GwTask *x, const struct ktask_timer *kt)
 {
+	static const int clocks[] = { [KTASK_MONOTONIC] = CLOCK_MONOTONIC, [KTASK_REALTIME] = CLOCK_REALTIME,
+				      [KTASK_BOOTTIME] = CLOCK_BOOTTIME, [KTASK_TAI] = CLOCK_TAI };
 	GwPosixTimer *pt = ATTR_NEW(GwPosixTimer, gw_posix_timer);
 
 	if (!pt)
 		return -ENOMEM;
 	x->timers[x->n_timers++] = pt;
-	pt->has_id = true;
+	pt->has_id = pt->has_clock = pt->has_expiry_ns = true;
 	pt->id = kt->id;
-	pt->has_expiry_ns = KTASK_BASE(kt) != KTASK_MONOTONIC;
-	pt->expiry_ns = kt->expires_ns;
+	pt->clock = clocks[KTASK_BASE(kt)];
+	pt->expiry_ns = kt->expires_ns + proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", pt->clock);
 	return 0;
 }
 
-/* Which timers of the wall clock stand for an instant. */
-static int read_wall(const struct dump *d, struct task *t, const TaskTimersEntry *tt, struct err *e)
+/* What the kernel tells of the timers that it runs by the time. */
+static int read_ends(const struct dump *d, struct task *t, const TaskTimersEntry *tt, struct err *e)
 {
 	const struct ktask *k = waits_ktask(d->waits);
 	auto_free struct ktask_timer *list = NULL;
 	size_t n = 0;
 	int r;
 
-	if (!k || !runs_by_wall(tt))
+	if (!k || !any_by_time(tt))
 		return 0;
 	r = ktask_timers(k, t->pid, &list, &n);
 	if (r >= 0)
@@ -252,9 +253,10 @@ static int read_wall(const struct dump *d, struct task *t, const TaskTimersEntry
 	if (r >= 0 && !t->extra->timers)
 		r = -ENOMEM;
 	for (size_t i = 0; i < n && r >= 0; i++)
-		if (clock_is_wall(list[i].clock))
-			r = add_wall(t->extra, &list[i]);
-	return r < 0 ? err_sys(e, r, "the wall clock's timers of process %d", (int)t->nspid) : 0;
+		if (!clock_is_cpu(list[i].clock) && list[i].clock != CLOCK_REALTIME_ALARM &&
+		    list[i].clock != CLOCK_BOOTTIME_ALARM)
+			r = add_end(d, t->extra, &list[i]);
+	return r < 0 ? err_sys(e, r, "when the timers of process %d end", (int)t->nspid) : 0;
 }
 
 static int inside(struct dump *d, struct task *t, struct err *e)
@@ -269,7 +271,7 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	if (r >= 0)
 		r = read_posix(t, tt, &l, e);
 	if (r >= 0)
-		r = read_wall(d, t, tt, e);
+		r = read_ends(d, t, tt, e);
 	free(l.v);
 	/* When it was read; becomes the reading at the freeze in `frozen`, and no part of the record. */
 	t->extra->has_timer_create_next = true;
@@ -286,7 +288,8 @@ static uint64_t left_after(uint64_t left, uint64_t interval, uint64_t passed, ui
 	return left && interval ? interval - (passed - left) % interval + since : 0;
 }
 
-static GwPosixTimer *wall_of(const GwTask *x, const PosixTimerEntry *pt)
+/* NULL: the kernel could not be asked. */
+static GwPosixTimer *end_of(const GwTask *x, const PosixTimerEntry *pt)
 {
 	for (size_t i = 0; x && i < x->n_timers; i++)
 		if (x->timers[i]->has_id && x->timers[i]->id == (int32_t)pt->it_id)
@@ -294,18 +297,20 @@ static GwPosixTimer *wall_of(const GwTask *x, const PosixTimerEntry *pt)
 	return NULL;
 }
 
-/* The instant that has not passed yet; a one-shot timer's is gone with it. */
-static void wall_advance(GwPosixTimer *wall, const PosixTimerEntry *pt)
+/* The next end; a one-shot timer that has expired has none. */
+static void end_advance(const struct dump *d, GwPosixTimer *end, const PosixTimerEntry *pt)
 {
 	int64_t every = (int64_t)(pt->isec * NSEC + pt->insec), now;
 	struct timespec ts;
 
-	clock_gettime((clockid_t)pt->clock_id, &ts);
-	now = ts.tv_sec * (int64_t)NSEC + ts.tv_nsec;
+	clock_gettime((clockid_t)end->clock, &ts);
+	now = ts.tv_sec * (int64_t)NSEC + ts.tv_nsec -
+	      proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", end->clock) +
+	      proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", end->clock);
 	if (!pt->vsec && !pt->vnsec)
-		wall->has_expiry_ns = false;
-	else if (every && wall->expiry_ns <= now)
-		wall->expiry_ns += ((now - wall->expiry_ns) / every + 1) * every;
+		end->has_expiry_ns = false;
+	else if (every && end->expiry_ns <= now)
+		end->expiry_ns += ((now - end->expiry_ns) / every + 1) * every;
 }
 
 static int frozen(struct dump *d, struct err *e)
@@ -329,15 +334,15 @@ static int frozen(struct dump *d, struct err *e)
 		tt->real->vusec = left % NSEC / 1000;
 		for (size_t k = 0; k < tt->n_posix; k++) {
 			PosixTimerEntry *pt = tt->posix[k];
-			GwPosixTimer *wall = wall_of(t->extra, pt);
+			GwPosixTimer *end = end_of(t->extra, pt);
 
 			if (clock_is_cpu((int)pt->clock_id))
 				continue;
 			left = left_after(pt->vsec * NSEC + pt->vnsec, pt->isec * NSEC + pt->insec, passed, since);
 			pt->vsec = left / NSEC;
 			pt->vnsec = left % NSEC;
-			if (wall && wall->has_expiry_ns)
-				wall_advance(wall, pt);
+			if (end)
+				end_advance(d, end, pt);
 		}
 	}
 	return 0;
@@ -362,7 +367,7 @@ static int load(struct restore *r, struct err *e)
 		}
 		for (size_t k = 0; !t->zombie && t->extra && k < t->extra->n_timers; k++)
 			if (t->extra->timers[k]->has_expiry_ns && t->extra->timers[k]->expiry_ns <= 0)
-				return err_set(e, -EPROTO, "process %d: a timer's instant is none",
+				return err_set(e, -EPROTO, "process %d: a timer that has no end",
 					       (int)t->nspid);
 	}
 	return 0;
@@ -475,40 +480,57 @@ static int create_timer(struct agent *a, const PosixTimerEntry *pt, bool by_prct
 	return got == id ? 0 : err_set(e, -EOPNOTSUPP, "timer %d cannot get its number on this kernel", id);
 }
 
-static int arm_timer(struct agent *a, const PosixTimerEntry *pt, const GwPosixTimer *wall,
+/* By the clock of a timer that runs by another than it was made with, and has to be set to a span. */
+static int64_t span_now(struct restore *r, const GwPosixTimer *end)
+{
+	struct timespec ts;
+	char theirs[48];
+	int64_t left;
+
+	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
+	clock_gettime((clockid_t)end->clock, &ts);
+	left = end->expiry_ns - ts.tv_sec * (int64_t)NSEC - ts.tv_nsec +
+	       proc_clock_offset(r->proc_fd, "self/timens_offsets", end->clock) -
+	       proc_clock_offset(r->proc_fd, theirs, end->clock);
+	return left > 0 ? left : 1;
+}
+
+static int arm_timer(struct restore *r, struct rtask *t, const PosixTimerEntry *pt,
 		     const struct passed *passed, struct err *e)
 {
-	bool instant = wall && wall->has_expiry_ns;
-	uint64_t gone = passed_on(passed, wall ? CLOCK_MONOTONIC : pt->clock_id);
-	uint64_t left = instant ? (uint64_t)wall->expiry_ns : left_now(pt->vsec * NSEC + pt->vnsec, gone);
+	const GwPosixTimer *end = end_of(t->extra, pt);
+	bool known = end && end->has_expiry_ns, instant = known && end->clock == (int)pt->clock_id;
+	uint64_t left = instant ? (uint64_t)end->expiry_ns :
+			known	? (uint64_t)span_now(r, end) :
+				  left_now(pt->vsec * NSEC + pt->vnsec, passed_on(passed, pt->clock_id));
 	struct itimerspec its = { { (time_t)pt->isec, (long)pt->insec },
 				  { (time_t)(left / NSEC), (long)(left % NSEC) } };
 	struct aprog *p = aprog_new();
-	int r;
+	int x;
 
 	if (!p)
 		return err_set(e, -ENOMEM, "no memory");
 	APROG_CALL(p, 0, SYS_timer_settime, aarg_imm(pt->it_id), aarg_imm(instant ? TIMER_ABSTIME : 0),
 		   aprog_in(p, &its, sizeof(its)), aarg_imm(0));
-	r = agent_run(a, p, e);
+	x = agent_run(t->agent, p, e);
 	aprog_free(p);
-	return r < 0 ? r : 0;
+	return x < 0 ? x : 0;
 }
 
-static int arm_posix(struct rtask *t, const TaskTimersEntry *tt, const struct passed *passed,
-		     struct err *e)
+static int arm_posix(struct restore *r, struct rtask *t, const TaskTimersEntry *tt,
+		     const struct passed *passed, struct err *e)
 {
 	bool by_prctl = AGENT_CALL(t->agent, NULL, NULL, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 1, 0, 0, 0,
 				   0) >= 0;
-	int r = 0;
+	int x = 0;
 
-	for (size_t i = 0; i < tt->n_posix && r >= 0; i++)
-		r = create_timer(maker_of(t, tt->posix[i]), tt->posix[i], by_prctl, e);
-	if (r >= 0 && by_prctl)
-		r = AGENT_CALL(t->agent, NULL, e, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
-	for (size_t i = 0; i < tt->n_posix && r >= 0; i++)
-		r = arm_timer(t->agent, tt->posix[i], wall_of(t->extra, tt->posix[i]), passed, e);
-	return r;
+	for (size_t i = 0; i < tt->n_posix && x >= 0; i++)
+		x = create_timer(maker_of(t, tt->posix[i]), tt->posix[i], by_prctl, e);
+	if (x >= 0 && by_prctl)
+		x = AGENT_CALL(t->agent, NULL, e, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
+	for (size_t i = 0; i < tt->n_posix && x >= 0; i++)
+		x = arm_timer(r, t, tt->posix[i], passed, e);
+	return x;
 }
 
 static bool itimer_runs(const ItimerEntry *it)
@@ -541,7 +563,7 @@ int timers_arm(struct restore *r, struct rtask *t, struct err *e)
 		return 0;
 	x = read_passed(r, t, &passed, e);
 	if (x >= 0 && tt->n_posix)
-		x = arm_posix(t, tt, &passed, e);
+		x = arm_posix(r, t, tt, &passed, e);
 	if (x < 0)
 		return err_context(e, x, "timers");
 	p = aprog_new();
