@@ -187,6 +187,26 @@ static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_
 	}
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
+}
+
+/* The record's value is that of the moment when `inside` has read the POSIX timers, which comes first. */
+static void real_refer(const struct task *t, ItimerEntry *it)
+{
+	uint64_t us = it->vsec * 1000000 + it->vusec;
+
+	if (!us || !t->extra->has_timer_create_next)
+		return;
+	us += (uint32_t)(now_ns() / 1000) - t->extra->timer_create_next;
+	it->vsec = us / 1000000;
+	it->vusec = us % 1000000;
+}
+
 static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
 		struct err *e)
 {
@@ -199,18 +219,13 @@ static int take(struct task *t, struct thread *th, struct aprog *p, const struct
 	tt->real = itimer_of(aprog_out_data(p, s->v[ITIMER_REAL]));
 	tt->virt = itimer_of(aprog_out_data(p, s->v[ITIMER_VIRTUAL]));
 	tt->prof = itimer_of(aprog_out_data(p, s->v[ITIMER_PROF]));
-	return tt->real && tt->virt && tt->prof ? 0 : err_set(e, -ENOMEM, "no memory");
+	if (!tt->real || !tt->virt || !tt->prof)
+		return err_set(e, -ENOMEM, "no memory");
+	real_refer(t, tt->real);
+	return 0;
 }
 
 const struct attr_part attr_timers = { .name = "timers", .ask = ask, .take = take };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
-}
 
 static bool any_by_time(const TaskTimersEntry *tt)
 {
