@@ -439,13 +439,6 @@ static uint64_t xfeatures(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
-/* From our clock to what the container's shows. */
-static uint64_t clock_of(const struct dump *d, clockid_t id, int64_t ours)
-{
-	return (uint64_t)(ours - proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id) +
-			  proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", id));
-}
-
 static size_t named_fill(const struct dump *d, GwNamedNs *ns, GwNamedNs **list)
 {
 	size_t n = 0;
@@ -483,8 +476,8 @@ static int header_put(struct dump *d, struct err *e)
 	h.n_named_ns = named_fill(d, named, named_list);
 	h.kernel = u.release;
 	d->header_ns = now_of(CLOCK_MONOTONIC);
-	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, d->header_ns);
-	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, now_of(CLOCK_BOOTTIME));
+	h.monotonic_ns = (uint64_t)clock_theirs(d, CLOCK_MONOTONIC, d->header_ns);
+	h.boottime_ns = (uint64_t)clock_theirs(d, CLOCK_BOOTTIME, now_of(CLOCK_BOOTTIME));
 	h.realtime_ns = (uint64_t)now_of(CLOCK_REALTIME);
 	h.xfeatures = xfeatures();
 	h.pages = mem_pages(d);

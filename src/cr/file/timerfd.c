@@ -22,7 +22,7 @@
 #include "base/parse.h"
 #include "cr/file/fdinfo.h"
 #include "cr/file/kinds.h"
-#include "sys/procfs.h"
+#include "cr/ns/ns.h"
 
 #ifndef TFD_IOC_SET_TICKS
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
@@ -76,13 +76,11 @@ static int end_read(int fd, uint32_t clock, struct itimerspec *its, int64_t *ret
 static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *te, int64_t end, struct err *e)
 {
 	GwFile gf = GW_FILE__INIT;
-	uint32_t clock = runs_by(te);
 
 	if (!te->vsec && !te->vnsec)
 		return 0;
 	gf.has_expiry_ns = 1;
-	gf.expiry_ns = end - proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", (int)clock) +
-		       proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", (int)clock);
+	gf.expiry_ns = clock_theirs(d, (clockid_t)runs_by(te), end);
 	return sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
 }
 
@@ -201,14 +199,11 @@ static int span_left(struct restore *r, const TimerfdEntry *te, int64_t expiry, 
 	uint32_t clock = runs_by(te);
 	int64_t every = (int64_t)te->isec * SEC + (int64_t)te->insec;
 	struct timespec now;
-	char theirs[48];
 	int64_t left;
 
 	if (clock_gettime((clockid_t)clock, &now) < 0)
 		return err_sys(e, -errno, "clock %u", clock);
-	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
-	left = expiry - proc_clock_offset(r->proc_fd, theirs, (int)clock) +
-	       proc_clock_offset(r->proc_fd, "self/timens_offsets", (int)clock) - ns_of(&now);
+	left = clock_ours(r, (clockid_t)clock, expiry) - ns_of(&now);
 	if (left <= 0 && every > 0) {
 		*ticks += (uint64_t)(-left / every + 1);
 		left = every - -left % every;

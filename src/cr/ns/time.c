@@ -16,21 +16,55 @@
 
 #define NS 1000000000ll
 
-static int clock_check(struct restore *r, clockid_t id, const char *name, uint64_t was,
-		       struct err *e)
+static int64_t now_of(clockid_t clock)
 {
 	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * NS + ts.tv_nsec;
+}
+
+int64_t clock_theirs(const struct dump *d, clockid_t clock, int64_t ours)
+{
+	return ours - proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", clock) +
+	       proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", clock);
+}
+
+/* How far the container's clock is ahead of ours. */
+static int64_t ahead(const struct restore *r, clockid_t clock)
+{
 	char theirs[48];
-	int64_t now;
 
 	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
-	clock_gettime(id, &ts);
-	now = ts.tv_sec * NS + ts.tv_nsec - proc_clock_offset(r->proc_fd, "self/timens_offsets", id) +
-	      proc_clock_offset(r->proc_fd, theirs, id);
-	if ((uint64_t)now < was)
-		return err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s",
-			       name, (double)((int64_t)was - now) / 1e9);
-	return 0;
+	return proc_clock_offset(r->proc_fd, theirs, clock) -
+	       proc_clock_offset(r->proc_fd, "self/timens_offsets", clock);
+}
+
+int64_t clock_shift(const struct restore *r, clockid_t clock)
+{
+	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
+	const GwHeader *h = rec ? (const GwHeader *)rec->msg : NULL;
+	int64_t was = !h ? 0 :
+		      clock == CLOCK_MONOTONIC ? (int64_t)h->monotonic_ns :
+		      clock == CLOCK_BOOTTIME || clock == CLOCK_BOOTTIME_ALARM ? (int64_t)h->boottime_ns :
+										 0;
+	int64_t now = now_of(clock) + ahead(r, clock);
+
+	return now < was ? now - was : 0;
+}
+
+int64_t clock_ours(const struct restore *r, clockid_t clock, int64_t theirs)
+{
+	return theirs + clock_shift(r, clock) - ahead(r, clock);
+}
+
+static int clock_check(struct restore *r, clockid_t id, const char *name, struct err *e)
+{
+	int64_t back = clock_shift(r, id);
+
+	return back < 0 ? err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s", name,
+				  (double)-back / 1e9) :
+			  0;
 }
 
 /* Seconds and nanoseconds as the kernel wants them: the latter never negative. */
@@ -42,13 +76,9 @@ static void split(int64_t ns, long long *ret_s, long long *ret_ns)
 
 static int offset_for(clockid_t id, uint64_t was, int64_t *ret)
 {
-	struct timespec ts;
-
 	if (was > INT64_MAX / 2)
 		return -ERANGE;
-	clock_gettime(id, &ts);
-	*ret = (int64_t)was - (ts.tv_sec * NS + ts.tv_nsec -
-			       proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id));
+	*ret = (int64_t)was - now_of(id) + proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id);
 	return 0;
 }
 
@@ -81,9 +111,9 @@ static int build(struct restore *r, struct err *e)
 	int x = 0;
 
 	if (h && h->has_monotonic_ns)
-		x = clock_check(r, CLOCK_MONOTONIC, "monotonic", h->monotonic_ns, e);
+		x = clock_check(r, CLOCK_MONOTONIC, "monotonic", e);
 	if (h && h->has_boottime_ns && x >= 0)
-		x = clock_check(r, CLOCK_BOOTTIME, "boottime", h->boottime_ns, e);
+		x = clock_check(r, CLOCK_BOOTTIME, "boottime", e);
 	return x;
 }
 

@@ -10,7 +10,6 @@
  * Not covered: 32-bit tasks, refused by `check` here. */
 #include "cr/task/regs.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -18,8 +17,8 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "cr/ns/ns.h"
 #include "cr/task/restart.h"
-#include "sys/procfs.h"
 
 /* Of the x87/SSE area at the start of an XSAVE image (Intel SDM vol. 1, 10.5.1). */
 struct fxsave {
@@ -309,12 +308,8 @@ static int rest_write(struct rtask *t, struct rthread *th, uint64_t at, struct e
 /* The container's monotonic clock went on during the move, and so do its sleeps. */
 static int regs_finish(struct restore *r, struct err *e)
 {
-	char theirs[48];
-	int64_t to_ours;
+	int64_t to_ours = clock_ours(r, CLOCK_MONOTONIC, 0);
 
-	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
-	to_ours = proc_clock_offset(r->proc_fd, "self/timens_offsets", CLOCK_MONOTONIC) -
-		  proc_clock_offset(r->proc_fd, theirs, CLOCK_MONOTONIC);
 	for (size_t i = 0; i < r->n_tasks; i++) {
 		struct rtask *t = r->tasks[i];
 

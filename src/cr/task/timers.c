@@ -12,7 +12,6 @@
  * A one-shot timer that expires between the reading and the freeze is pending as a signal then, and not armed
  * again.
  * Not covered: timers on another process' CPU clock (refused); the file kind timerfd is a file. */
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +24,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cr/ns/ns.h"
 #include "cr/task/attr.h"
 #include "cr/task/timers_parse.h"
 #include "cr/task/waits.h"
@@ -319,9 +319,7 @@ static void end_advance(const struct dump *d, GwPosixTimer *end, const PosixTime
 	struct timespec ts;
 
 	clock_gettime((clockid_t)end->clock, &ts);
-	now = ts.tv_sec * (int64_t)NSEC + ts.tv_nsec -
-	      proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", end->clock) +
-	      proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", end->clock);
+	now = clock_theirs(d, end->clock, ts.tv_sec * (int64_t)NSEC + ts.tv_nsec);
 	if (!pt->vsec && !pt->vnsec)
 		end->has_expiry_ns = false;
 	else if (every && end->expiry_ns <= now)
@@ -495,19 +493,17 @@ static int create_timer(struct agent *a, const PosixTimerEntry *pt, bool by_prct
 	return got == id ? 0 : err_set(e, -EOPNOTSUPP, "timer %d cannot get its number on this kernel", id);
 }
 
-/* By the clock of a timer that runs by another than it was made with, and has to be set to a span. */
-static int64_t span_now(struct restore *r, const GwPosixTimer *end)
+/* What a timer is set to: an instant of its clock, or what is left of a span where it runs by another.  Never 0,
+ * which would stop it. */
+static uint64_t end_value(const struct restore *r, const GwPosixTimer *end, bool instant)
 {
 	struct timespec ts;
-	char theirs[48];
-	int64_t left;
+	int64_t v;
 
-	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
 	clock_gettime((clockid_t)end->clock, &ts);
-	left = end->expiry_ns - ts.tv_sec * (int64_t)NSEC - ts.tv_nsec +
-	       proc_clock_offset(r->proc_fd, "self/timens_offsets", end->clock) -
-	       proc_clock_offset(r->proc_fd, theirs, end->clock);
-	return left > 0 ? left : 1;
+	v = instant ? end->expiry_ns + clock_shift(r, end->clock) :
+		      clock_ours(r, end->clock, end->expiry_ns) - ts.tv_sec * (int64_t)NSEC - ts.tv_nsec;
+	return v > 0 ? (uint64_t)v : 1;
 }
 
 static int arm_timer(struct restore *r, struct rtask *t, const PosixTimerEntry *pt,
@@ -515,9 +511,8 @@ static int arm_timer(struct restore *r, struct rtask *t, const PosixTimerEntry *
 {
 	const GwPosixTimer *end = end_of(t->extra, pt);
 	bool known = end && end->has_expiry_ns, instant = known && end->clock == (int)pt->clock_id;
-	uint64_t left = instant ? (uint64_t)end->expiry_ns :
-			known	? (uint64_t)span_now(r, end) :
-				  left_now(pt->vsec * NSEC + pt->vnsec, passed_on(passed, pt->clock_id));
+	uint64_t left = known ? end_value(r, end, instant) :
+				left_now(pt->vsec * NSEC + pt->vnsec, passed_on(passed, pt->clock_id));
 	struct itimerspec its = { { (time_t)pt->isec, (long)pt->insec },
 				  { (time_t)(left / NSEC), (long)(left % NSEC) } };
 	struct aprog *p = aprog_new();
