@@ -98,6 +98,8 @@ struct dump {
 				   * moment (vfork, queues): then the freeze is tried again */
 	void *part_data[32];
 	bool check_only;
+	int64_t frozen_ns;        /* CLOCK_MONOTONIC of ours: every task stood by then, and stands since; */
+	int64_t header_ns;        /*   when the clocks of the header were read */
 	const struct waits *waits; /* of cr/task/restart.c, from before the freeze; may be NULL */
 };
 

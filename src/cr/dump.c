@@ -157,11 +157,20 @@ static int settled(struct dump *d, struct err *e)
 	return r;
 }
 
+static int64_t now_of(clockid_t id)
+{
+	struct timespec now;
+
+	clock_gettime(id, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
 /* -EAGAIN: something that passes by itself stands against it. */
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
 	int r = hold_stop(d->hold, FREEZE_TIMEOUT_MS, e);
 
+	d->frozen_ns = now_of(CLOCK_MONOTONIC);
 	if (r >= 0)
 		r = settled(d, e);
 	if (r == -EAGAIN && last) {
@@ -431,34 +440,6 @@ static uint64_t xfeatures(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
-/* Offset of a clock in the time namespace of `pid` ("self": ours), in ns. */
-static int64_t clock_offset(const char *pid, const char *clock)
-{
-	auto_free char *text = NULL;
-	char path[64];
-	const char *p;
-	long long sec, nsec;
-
-	snprintf(path, sizeof(path), "/proc/%s/timens_offsets", pid);
-	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
-		return 0;
-	p = strstr(text, clock);
-	if (!p || sscanf(p + strlen(clock), "%lld %lld", &sec, &nsec) != 2)
-		return 0;
-	return sec * 1000000000ll + nsec;
-}
-
-static uint64_t clock_of(const struct dump *d, clockid_t id, const char *name)
-{
-	struct timespec now;
-	char pid[16];
-
-	snprintf(pid, sizeof(pid), "%d", (int)d->root_pid);
-	clock_gettime(id, &now);
-	return (uint64_t)(now.tv_sec * 1000000000ll + now.tv_nsec - clock_offset("self", name) +
-			  clock_offset(pid, name));
-}
-
 static size_t named_fill(const struct dump *d, GwNamedNs *ns, GwNamedNs **list)
 {
 	size_t n = 0;
@@ -481,7 +462,6 @@ static int header_put(struct dump *d, struct err *e)
 	GwNamedNs named[NS_KINDS], *named_list[NS_KINDS];
 	GwHeader h = GW_HEADER__INIT;
 	uint8_t vdso[MEM_HASH_LEN];
-	struct timespec now;
 	struct utsname u;
 	int r;
 
@@ -489,7 +469,6 @@ static int header_put(struct dump *d, struct err *e)
 	if (r < 0)
 		return r;
 	uname(&u);
-	clock_gettime(CLOCK_REALTIME, &now);
 	h.has_version = h.has_namespaces = h.has_monotonic_ns = h.has_boottime_ns = h.has_realtime_ns = true;
 	h.has_xfeatures = h.has_pages = h.has_vdso_sha256 = true;
 	h.version = STREAM_VERSION;
@@ -497,9 +476,10 @@ static int header_put(struct dump *d, struct err *e)
 	h.named_ns = named_list;
 	h.n_named_ns = named_fill(d, named, named_list);
 	h.kernel = u.release;
-	h.monotonic_ns = clock_of(d, CLOCK_MONOTONIC, "monotonic");
-	h.boottime_ns = clock_of(d, CLOCK_BOOTTIME, "boottime");
-	h.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	d->header_ns = now_of(CLOCK_MONOTONIC);
+	h.monotonic_ns = (uint64_t)clock_theirs(d, CLOCK_MONOTONIC, d->header_ns);
+	h.boottime_ns = (uint64_t)clock_theirs(d, CLOCK_BOOTTIME, now_of(CLOCK_BOOTTIME));
+	h.realtime_ns = (uint64_t)now_of(CLOCK_REALTIME);
 	h.xfeatures = xfeatures();
 	h.pages = mem_pages(d);
 	h.vdso_sha256.data = vdso;

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "inject/prog.h"
 
@@ -102,13 +103,25 @@ static bool wants_restart(const struct thread_regs *t)
 	return (int64_t)t->gp.rax == -516 && (int64_t)t->gp.orig_rax >= 0;
 }
 
+static int64_t time_left(const struct thread_regs *t)
+{
+	struct timespec now;
+	int64_t left;
+
+	if (!t->restart_end_ns)
+		return t->restart_left_ns;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left = t->restart_end_ns - now.tv_sec * 1000000000 - now.tv_nsec;
+	return left > 0 ? left : 0;
+}
+
 /* The call that is made again, with the time that is left. */
 static void restart_program(struct aprog *p, const struct thread_regs *t)
 {
 	const struct user_regs_struct *gp = &t->gp;
 	struct aarg args[6] = { aarg_imm(gp->rdi), aarg_imm(gp->rsi), aarg_imm(gp->rdx),
 				aarg_imm(gp->r10), aarg_imm(gp->r8),  aarg_imm(gp->r9) };
-	int64_t left = t->restart_left_ns, ts[2] = { left / 1000000000, left % 1000000000 };
+	int64_t left = time_left(t), ts[2] = { left / 1000000000, left % 1000000000 };
 
 	if (left >= 0) {
 		switch (gp->orig_rax) {

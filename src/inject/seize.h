@@ -19,9 +19,10 @@ struct thread_regs {
 	size_t xstate_len;
 	uint64_t sigmask;
 	/* agent_finish only, where gp.rax is -516 (the kernel keeps the rest of the call in a
-	 * restart block, which cannot be set from outside): time left of the sleep, poll or futex;
-	 * -1: no limit of time, or an absolute one.  seize_get_regs sets -1. */
-	int64_t restart_left_ns;
+	 * restart block, which cannot be set from outside): when the sleep, poll or futex ends, by our
+	 * CLOCK_MONOTONIC; 0: after restart_left_ns of its own clock, which is -1 for no limit of time
+	 * or an absolute one.  seize_get_regs sets 0 and -1. */
+	int64_t restart_end_ns, restart_left_ns;
 };
 
 void thread_regs_done(struct thread_regs *r);

@@ -5,11 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
+
+#define NS 1000000000ll
 
 int proc_open(int proc_fd, pid_t pid)
 {
@@ -352,4 +355,31 @@ int proc_cgroup_v2(int dir, char **ret, struct err *e)
 		p = *end ? end + 1 : end;
 	}
 	return err_set(e, -ENOENT, "the process is in no cgroup of the unified hierarchy");
+}
+
+/* Lines like "monotonic  5  0", the seconds with a sign. */
+int64_t proc_clock_offset(int dir, const char *name, int clock)
+{
+	const char *word = clock == CLOCK_MONOTONIC ? "monotonic" : "boottime", *p;
+	auto_free char *text = NULL;
+	uint64_t sec, ns;
+	bool neg;
+
+	if (clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME && clock != CLOCK_BOOTTIME_ALARM)
+		return 0;
+	if (fd_read_file_at(dir, name, 4096, &text, NULL) < 0)
+		return 0;
+	p = strstr(text, word);
+	if (!p)
+		return 0;
+	p += strlen(word);
+	p += strspn(p, " \t");
+	neg = *p == '-';
+	p += neg;
+	if (parse_u64_at(&p, 10, &sec) < 0 || sec > INT64_MAX / NS / 2)
+		return 0;
+	p += strspn(p, " \t");
+	if (parse_u64_at(&p, 10, &ns) < 0 || ns >= (uint64_t)NS)
+		return 0;
+	return (neg ? -(int64_t)sec : (int64_t)sec) * NS + (int64_t)ns;
 }

@@ -66,6 +66,10 @@ int proc_readlink(int dir, const char *name, char **ret, struct err *e);
 /* The path of the process in the v2 hierarchy as seen from the reader's cgroup namespace. */
 int proc_cgroup_v2(int dir, char **ret, struct err *e);
 
+/* How far a clock (CLOCK_MONOTONIC, CLOCK_BOOTTIME; of all others: 0) of a process is ahead of the kernel's,
+ * in ns; `name` is its timens_offsets, below dir.  0 too where there are no time namespaces. */
+int64_t proc_clock_offset(int dir, const char *name, int clock);
+
 /* A whole small file below dir. */
 #define PROC_FILE_MAX (16u << 20)
 int proc_file(int dir, const char *name, char **ret, size_t *ret_len, struct err *e);

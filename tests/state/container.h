@@ -22,6 +22,7 @@ struct place {
 	int policy;
 	const char *via; /* command that passes the stream on from its stdin to its stdout; NULL: none */
 	const char *engine; /* copied to /test/engine; NULL: it acts from outside */
+	bool no_bpf; /* the engine at the source may not look into the kernel */
 	const char *init, *guest; /* programs: the source's init; gw-init */
 };
 

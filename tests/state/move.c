@@ -1,12 +1,18 @@
 #include "move.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +29,23 @@ struct end {
 	bool done;
 };
 
-static pid_t engine_start(const char *engine, bool verbose, bool source, const struct ct *c, int ctl, int data)
+/* As where bpf() is not for us, or the kernel has none. */
+static void bpf_forbid(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(f) / sizeof(f[0]), f };
+
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		_exit(126);
+}
+
+static pid_t engine_start(const struct place *p, const char *engine, bool verbose, bool source,
+			  const struct ct *c, int ctl, int data)
 {
 	char pid_s[16], ctl_s[16], data_s[16];
 	pid_t pid = fork();
@@ -35,6 +57,8 @@ static pid_t engine_start(const char *engine, bool verbose, bool source, const s
 	snprintf(data_s, sizeof(data_s), "%d", data);
 	fd_set_cloexec(ctl, 0);
 	fd_set_cloexec(data, 0);
+	if (source && p->no_bpf)
+		bpf_forbid();
 	execl(engine, engine, source ? "live-dump" : "live-restore", source ? "--tree" : "--init", pid_s,
 	      "--cgroup", c->cgroup, "--ctl-fd", ctl_s, "--data-fd", data_s, verbose ? "-v" : NULL, NULL);
 	_exit(127);
@@ -176,7 +200,7 @@ int move_run(const struct place *p, const char *engine, bool verbose, const stru
 		ends[i].link = cts[i]->link;
 	}
 	for (int i = 0; i < 2; i++)
-		ends[i].pid = engine_start(engine, verbose, i == 0, cts[i], ctl[i][1], data[1 - i]);
+		ends[i].pid = engine_start(p, engine, verbose, i == 0, cts[i], ctl[i][1], data[1 - i]);
 	for (int i = 0; i < 2; i++) {
 		close(ctl[i][1]);
 		close(data[i]);

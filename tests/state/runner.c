@@ -1,7 +1,7 @@
 /* runner - runs one state program: in a source container, through moves, to its verdict.
  *
  *	runner [--flavour privileged|userns] [--rounds N] [--no-compare] [--expect-refusal WORD]
- *	       [--net] [-v] [--via COMMAND] [--checkpoint tree|host] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
+ *	       [--net] [--no-bpf] [-v] [--via COMMAND] [--checkpoint tree|host] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
  *
  * Exit: 0 passed, 1 failed, 77 skipped. */
 #include <errno.h>
@@ -303,6 +303,7 @@ int main(int argc, char **argv)
 					       { "init", required_argument, NULL, 'i' },
 					       { "net", no_argument, NULL, 'N' },
 					       { "faults", required_argument, NULL, 'F' },
+					       { "no-bpf", no_argument, NULL, 'B' },
 					       { "policy", required_argument, NULL, 'p' },
 					       { "via", required_argument, NULL, 'V' },
 					       { "checkpoint", required_argument, NULL, 'c' },
@@ -324,6 +325,7 @@ int main(int argc, char **argv)
 		case 'g': o.place.guest = optarg; break;
 		case 'i': o.place.init = optarg; break;
 		case 'N': o.place.net.on = true; break;
+		case 'B': o.place.no_bpf = true; break;
 		case 'p': o.place.policy = strcmp(optarg, "other") == 0 ? 2 : 1; break;
 		case 'V': o.place.via = optarg; break;
 		case 'c': o.checkpoint = strcmp(optarg, "host") == 0 ? CHECKPOINT_HOST : CHECKPOINT_TREE; break;

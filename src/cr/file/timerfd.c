@@ -2,10 +2,10 @@
  *
  * State: clock, expirations not yet read, time left, interval, flags of settime.
  * Read: timerfd_gettime of our descriptor (it also folds what a periodic timer has missed into the
- * count, which changes nothing for its reader), then fdinfo.
+ * count, which changes nothing for its reader), and fdinfo.
  * Back: made by the engine, counted by TFD_IOC_SET_TICKS, set late (`placed`). A relative timer
- * goes on with the time it had left; an absolute one is set to the same instant of the container's
- * clock, by a task of the container, whose time namespace the kernel then applies.
+ * expires at the instant of the container's clock at which it would have; an absolute one is set to
+ * the same instant of its clock, by a task of the container, whose time namespace the kernel then applies.
  * Not covered: whether the clock was changed since (TFD_TIMER_CANCEL_ON_SET, ECANCELED not yet
  * read). */
 #include <fcntl.h>
@@ -22,60 +22,99 @@
 #include "base/parse.h"
 #include "cr/file/fdinfo.h"
 #include "cr/file/kinds.h"
+#include "cr/ns/ns.h"
 
 #ifndef TFD_IOC_SET_TICKS
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
 #endif
 #define SEC 1000000000ll
+#define END_TRIES 5
+#define END_NEAR_NS 3000
 
 static bool timerfd_recognise(const struct ofile *f)
 {
 	return str_eq(f->link, "anon_inode:[timerfd]");
 }
 
-/* Offset of a task's clock to the kernel's, from "monotonic 5 0" lines. */
-static int64_t clock_offset(int proc_dir, const char *file, uint32_t clock)
+/* By which clock it runs: a span of the wall clock does not follow when that is set. */
+static uint32_t runs_by(const TimerfdEntry *te)
 {
-	const char *name = clock == CLOCK_MONOTONIC ? "monotonic" : "boottime";
-	auto_free char *text = NULL;
-	const char *p;
-	uint64_t sec, ns;
-	bool neg;
-
-	if (clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME && clock != CLOCK_BOOTTIME_ALARM)
-		return 0;
-	if (fd_read_file_at(proc_dir, file, 4096, &text, NULL) < 0)
-		return 0; /* a kernel without time namespaces */
-	p = strstr(text, name);
-	if (!p)
-		return 0;
-	p += strlen(name);
-	p += strspn(p, " \t");
-	neg = *p == '-';
-	p += neg;
-	if (parse_u64_at(&p, 10, &sec) < 0 || sec > INT64_MAX / SEC / 2)
-		return 0;
-	p += strspn(p, " \t");
-	if (parse_u64_at(&p, 10, &ns) < 0 || ns >= (uint64_t)SEC)
-		return 0;
-	return (neg ? -(int64_t)sec : (int64_t)sec) * SEC + (int64_t)ns;
+	return te->clockid == CLOCK_REALTIME && !(te->settime_flags & TFD_TIMER_ABSTIME) ? CLOCK_MONOTONIC :
+											     te->clockid;
 }
 
-static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *te, struct err *e)
+static int64_t ns_of(const struct timespec *ts)
+{
+	return ts->tv_sec * SEC + ts->tv_nsec;
+}
+
+/* What is left, and when it ends by our clock.  That lies between the readings before and after; a few tries
+ * take out what came between them.  Never too early. */
+static int end_read(int fd, uint32_t clock, struct itimerspec *its, int64_t *ret)
+{
+	int64_t least = 0, most = INT64_MAX;
+	struct timespec before, after;
+
+	for (int i = 0; i < END_TRIES && most - least > END_NEAR_NS; i++) {
+		if (clock_gettime((clockid_t)clock, &before) < 0 || timerfd_gettime(fd, its) < 0 ||
+		    clock_gettime((clockid_t)clock, &after) < 0)
+			return -errno;
+		if (ns_of(&its->it_interval)) {
+			/* It may have gone on to its next end meanwhile. */
+			most = ns_of(&after) + ns_of(&its->it_value);
+			break;
+		}
+		if (ns_of(&before) + ns_of(&its->it_value) > least)
+			least = ns_of(&before) + ns_of(&its->it_value);
+		if (ns_of(&after) + ns_of(&its->it_value) < most)
+			most = ns_of(&after) + ns_of(&its->it_value);
+	}
+	*ret = most;
+	return 0;
+}
+
+static int extra_put(struct dump *d, const struct ofile *f, const TimerfdEntry *te, int64_t end, struct err *e)
 {
 	GwFile gf = GW_FILE__INIT;
-	struct timespec now;
 
-	if (!(te->settime_flags & TFD_TIMER_ABSTIME) || (!te->vsec && !te->vnsec))
+	if (!te->vsec && !te->vnsec)
 		return 0;
-	if (clock_gettime((clockid_t)te->clockid, &now) < 0)
-		return err_sys(e, -errno, "clock %u", te->clockid);
 	gf.has_expiry_ns = 1;
-	gf.expiry_ns = now.tv_sec * SEC + now.tv_nsec +
-		       clock_offset(d->tasks[0]->proc_fd, "timens_offsets", te->clockid) -
-		       clock_offset(AT_FDCWD, "/proc/self/timens_offsets", te->clockid) +
-		       (int64_t)te->vsec * SEC + (int64_t)te->vnsec;
+	gf.expiry_ns = clock_theirs(d, (clockid_t)runs_by(te), end);
 	return sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
+}
+
+static int info_read(int fd, TimerfdEntry *te)
+{
+	auto_free char *info = NULL;
+	uint64_t clock, flags;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	if (fd_read_file_at(AT_FDCWD, path, 65536, &info, NULL) < 0 ||
+	    fdinfo_u64(info, "clockid", 10, &clock) < 0 || fdinfo_u64(info, "ticks", 10, &te->ticks) < 0 ||
+	    fdinfo_u64(info, "settime flags", 8, &flags) < 0)
+		return -EPROTO;
+	te->clockid = (uint32_t)clock;
+	te->settime_flags = (uint32_t)flags;
+	return 0;
+}
+
+/* Count and end of one moment: an expiration between the two readings would be in both, or in neither. */
+static int state_read(int fd, TimerfdEntry *te, struct itimerspec *its, int64_t *end)
+{
+	int r = info_read(fd, te);
+
+	for (int i = 0; i < END_TRIES && r >= 0; i++) {
+		uint64_t ticks = te->ticks;
+
+		r = end_read(fd, runs_by(te), its, end);
+		if (r >= 0)
+			r = info_read(fd, te);
+		if (ticks == te->ticks)
+			break;
+	}
+	return r;
 }
 
 static int timerfd_capture(struct dump *d, struct ofile *f, struct err *e)
@@ -84,34 +123,24 @@ static int timerfd_capture(struct dump *d, struct ofile *f, struct err *e)
 	TimerfdEntry te = TIMERFD_ENTRY__INIT;
 	FownEntry own;
 	struct itimerspec its;
-	auto_free char *info = NULL;
-	uint64_t clock, flags;
-	char path[64];
-	int r;
+	int64_t end;
+	int r = state_read(f->lfd, &te, &its, &end);
 
-	if (timerfd_gettime(f->lfd, &its) < 0)
-		return err_sys(e, -errno, "timerfd_gettime");
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", f->lfd);
-	r = fd_read_file_at(AT_FDCWD, path, 65536, &info, NULL);
-	if (r < 0 || fdinfo_u64(info, "clockid", 10, &clock) < 0 ||
-	    fdinfo_u64(info, "ticks", 10, &te.ticks) < 0 ||
-	    fdinfo_u64(info, "settime flags", 8, &flags) < 0)
-		return err_set(e, -EPROTO, "fdinfo of a timerfd");
+	if (r < 0)
+		return err_sys(e, r, "the state of a timerfd");
 	r = fown_read(d, f, &own, e);
 	if (r < 0)
 		return r;
 	te.id = f->id;
 	te.flags = f->flags;
 	te.fown = &own;
-	te.clockid = (uint32_t)clock;
-	te.settime_flags = (uint32_t)flags;
 	te.vsec = (uint64_t)its.it_value.tv_sec;
 	te.vnsec = (uint64_t)its.it_value.tv_nsec;
 	te.isec = (uint64_t)its.it_interval.tv_sec;
 	te.insec = (uint64_t)its.it_interval.tv_nsec;
 	fe.tfd = &te;
 	r = ofile_put(d, f, &fe, e);
-	return r == 0 ? extra_put(d, f, &te, e) : r;
+	return r == 0 ? extra_put(d, f, &te, end, e) : r;
 }
 
 static int timerfd_load(struct restore *r, struct rfile *f, struct err *e)
@@ -163,6 +192,27 @@ static int set_inside(struct restore *r, const struct rfile *f, const struct iti
 	return got < 0 ? got : 0;
 }
 
+/* What is left of a span, and how often a periodic timer has expired in the move. */
+static int span_left(struct restore *r, const TimerfdEntry *te, int64_t expiry, struct itimerspec *its,
+		     uint64_t *ticks, struct err *e)
+{
+	uint32_t clock = runs_by(te);
+	int64_t every = (int64_t)te->isec * SEC + (int64_t)te->insec;
+	struct timespec now;
+	int64_t left;
+
+	if (clock_gettime((clockid_t)clock, &now) < 0)
+		return err_sys(e, -errno, "clock %u", clock);
+	left = clock_ours(r, (clockid_t)clock, expiry) - ns_of(&now);
+	if (left <= 0 && every > 0) {
+		*ticks += (uint64_t)(-left / every + 1);
+		left = every - -left % every;
+	}
+	left = left > 0 ? left : 1; /* it expires at once */
+	its->it_value = (struct timespec){ left / SEC, left % SEC };
+	return 0;
+}
+
 static int timerfd_placed(struct restore *r, struct rfile *f, struct err *e)
 {
 	const TimerfdEntry *te = f->fe->tfd;
@@ -170,20 +220,22 @@ static int timerfd_placed(struct restore *r, struct rfile *f, struct err *e)
 	const GwFile *gf = rec ? (const GwFile *)rec->msg : NULL;
 	struct itimerspec its = { .it_value = { (time_t)te->vsec, (long)te->vnsec },
 				  .it_interval = { (time_t)te->isec, (long)te->insec } };
-	int flags = (int)(te->settime_flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)), got;
+	int flags = (int)(te->settime_flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)), got = 0;
+	bool known = gf && gf->has_expiry_ns && gf->expiry_ns > 0;
+	uint64_t ticks = te->ticks;
 
-	if (gf && gf->has_expiry_ns && gf->expiry_ns > 0) {
-		its.it_value.tv_sec = gf->expiry_ns / SEC;
-		its.it_value.tv_nsec = gf->expiry_ns % SEC;
+	if (known && flags & TFD_TIMER_ABSTIME) {
+		its.it_value = (struct timespec){ gf->expiry_ns / SEC, gf->expiry_ns % SEC };
 		got = set_inside(r, f, &its, flags, e);
-		if (got < 0)
-			return got;
-	} else if ((te->vsec || te->vnsec) &&
-		   timerfd_settime(f->fd, flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET),
-				   &its, NULL) < 0) {
-		return err_sys(e, -errno, "timerfd_settime");
+	} else if (te->vsec || te->vnsec) {
+		if (known)
+			got = span_left(r, te, gf->expiry_ns, &its, &ticks, e);
+		if (got >= 0 && timerfd_settime(f->fd, 0, &its, NULL) < 0)
+			got = err_sys(e, -errno, "timerfd_settime");
 	}
-	if (te->ticks && ioctl(f->fd, TFD_IOC_SET_TICKS, &te->ticks) < 0)
+	if (got < 0)
+		return got;
+	if (ticks && ioctl(f->fd, TFD_IOC_SET_TICKS, &ticks) < 0)
 		return err_sys(e, -errno, "expirations of a timerfd");
 	return fown_restore(r, f, te->fown, te->flags, e);
 }

@@ -1,7 +1,9 @@
 /* ns - what the parts of this folder share. */
 #pragma once
 #include <sched.h>
+#include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080 /* Linux 5.6 */
@@ -24,6 +26,7 @@ enum {
 
 #define NS_ALL (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWUSER | \
 		CLONE_NEWCGROUP | CLONE_NEWTIME)
+struct dump;
 struct restore;
 struct err;
 
@@ -49,3 +52,11 @@ int net_links_make(struct restore *r, struct err *e);
 int cgroup_seed(struct restore *r, struct err *e);
 /* After a failure, when all of the tree is gone: what was made of them goes. */
 void cgroup_unseed(struct restore *r);
+
+/* Instants of a clock, in ns: from our time namespace to the container's, and back.  Clocks that have no
+ * namespaces are the same. */
+int64_t clock_theirs(const struct dump *d, clockid_t clock, int64_t ours);
+int64_t clock_ours(const struct restore *r, clockid_t clock, int64_t theirs);
+/* 0, or (negative) how far the container's clock is behind the dump's: that of a tree without a time namespace
+ * of its own, after a restart of the machine.  Then nothing has passed.  clock_ours has it in it. */
+int64_t clock_shift(const struct restore *r, clockid_t clock);

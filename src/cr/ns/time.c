@@ -7,54 +7,64 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "base/fd.h"
-#include "base/mem.h"
 #include "cr/cr.h"
 #include "cr/ns/ns.h"
+#include "sys/procfs.h"
 
 #define NS 1000000000ll
 
-static int offset_of(int proc_fd, const char *pid, const char *clock, int64_t *ret)
+static int64_t now_of(clockid_t clock)
 {
-	auto_free char *text = NULL;
-	char path[48];
-	long long sec, nsec;
-	const char *at;
-	int r;
+	struct timespec ts;
 
-	snprintf(path, sizeof(path), "%s/timens_offsets", pid);
-	r = fd_read_file_at(proc_fd, path, 4096, &text, NULL);
-	if (r < 0)
-		return r;
-	at = strstr(text, clock);
-	if (!at || sscanf(at + strlen(clock), "%lld %lld", &sec, &nsec) != 2)
-		return -EPROTO;
-	*ret = sec * NS + nsec;
-	return 0;
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * NS + ts.tv_nsec;
 }
 
-static int clock_check(struct restore *r, clockid_t id, const char *name, uint64_t was,
-		       struct err *e)
+int64_t clock_theirs(const struct dump *d, clockid_t clock, int64_t ours)
 {
-	int64_t theirs = 0, ours = 0, now;
-	struct timespec ts;
-	char pid[16];
+	return ours - proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", clock) +
+	       proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", clock);
+}
 
-	snprintf(pid, sizeof(pid), "%d", (int)r->init_pid);
-	if (offset_of(r->proc_fd, pid, name, &theirs) < 0 ||
-	    offset_of(r->proc_fd, "self", name, &ours) < 0)
-		theirs = ours =
-			0; /* a kernel without time namespaces: all containers have the host's */
-	clock_gettime(id, &ts);
-	now = ts.tv_sec * NS + ts.tv_nsec - ours + theirs;
-	if ((uint64_t)now < was)
-		return err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s",
-			       name, (double)((int64_t)was - now) / 1e9);
-	return 0;
+/* How far the container's clock is ahead of ours. */
+static int64_t ahead(const struct restore *r, clockid_t clock)
+{
+	char theirs[48];
+
+	snprintf(theirs, sizeof(theirs), "%d/timens_offsets", (int)r->init_pid);
+	return proc_clock_offset(r->proc_fd, theirs, clock) -
+	       proc_clock_offset(r->proc_fd, "self/timens_offsets", clock);
+}
+
+int64_t clock_shift(const struct restore *r, clockid_t clock)
+{
+	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
+	const GwHeader *h = rec ? (const GwHeader *)rec->msg : NULL;
+	int64_t was = !h ? 0 :
+		      clock == CLOCK_MONOTONIC ? (int64_t)h->monotonic_ns :
+		      clock == CLOCK_BOOTTIME || clock == CLOCK_BOOTTIME_ALARM ? (int64_t)h->boottime_ns :
+										 0;
+	int64_t now = now_of(clock) + ahead(r, clock);
+
+	return now < was ? now - was : 0;
+}
+
+int64_t clock_ours(const struct restore *r, clockid_t clock, int64_t theirs)
+{
+	return theirs + clock_shift(r, clock) - ahead(r, clock);
+}
+
+static int clock_check(struct restore *r, clockid_t id, const char *name, struct err *e)
+{
+	int64_t back = clock_shift(r, id);
+
+	return back < 0 ? err_set(e, -ERANGE, "the %s clock of the container would go back by %.3f s", name,
+				  (double)-back / 1e9) :
+			  0;
 }
 
 /* Seconds and nanoseconds as the kernel wants them: the latter never negative. */
@@ -64,17 +74,11 @@ static void split(int64_t ns, long long *ret_s, long long *ret_ns)
 	*ret_ns = ns % NS + (ns % NS < 0 ? NS : 0);
 }
 
-static int offset_for(struct restore *r, clockid_t id, const char *name, uint64_t was, int64_t *ret)
+static int offset_for(clockid_t id, uint64_t was, int64_t *ret)
 {
-	struct timespec ts;
-	int64_t ours = 0;
-	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
 	if (was > INT64_MAX / 2)
 		return -ERANGE;
-	(void)offset_of(proc_fd, "self", name, &ours);
-	clock_gettime(id, &ts);
-	*ret = (int64_t)was - (ts.tv_sec * NS + ts.tv_nsec - ours);
+	*ret = (int64_t)was - now_of(id) + proc_clock_offset(AT_FDCWD, "/proc/self/timens_offsets", id);
 	return 0;
 }
 
@@ -85,10 +89,10 @@ int timens_make(struct restore *r, struct err *e)
 	long long ms, mn, bs, bn;
 	int64_t mono, boot;
 	char text[160];
-	int x = offset_for(r, CLOCK_MONOTONIC, "monotonic", h->monotonic_ns, &mono);
+	int x = offset_for(CLOCK_MONOTONIC, h->monotonic_ns, &mono);
 
 	if (x >= 0)
-		x = offset_for(r, CLOCK_BOOTTIME, "boottime", h->boottime_ns, &boot);
+		x = offset_for(CLOCK_BOOTTIME, h->boottime_ns, &boot);
 	if (x < 0)
 		return err_set(e, -EPROTO, "the image has impossible clocks");
 	if (unshare(CLONE_NEWTIME) < 0)
@@ -107,9 +111,9 @@ static int build(struct restore *r, struct err *e)
 	int x = 0;
 
 	if (h && h->has_monotonic_ns)
-		x = clock_check(r, CLOCK_MONOTONIC, "monotonic", h->monotonic_ns, e);
+		x = clock_check(r, CLOCK_MONOTONIC, "monotonic", e);
 	if (h && h->has_boottime_ns && x >= 0)
-		x = clock_check(r, CLOCK_BOOTTIME, "boottime", h->boottime_ns, e);
+		x = clock_check(r, CLOCK_BOOTTIME, "boottime", e);
 	return x;
 }
 

@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "base/mem.h"
+#include "cr/ns/ns.h"
 #include "cr/task/restart.h"
 
 /* Of the x87/SSE area at the start of an XSAVE image (Intel SDM vol. 1, 10.5.1). */
@@ -33,6 +35,7 @@ _Static_assert(sizeof(struct fxsave) == 512, "the legacy area has 512 bytes");
 #define BLOCK 32u /* what is zero is left out by these */
 _Static_assert(LEGACY_LEN % BLOCK == 0, "blocks begin where fpregs end");
 
+#define NS 1000000000ll
 #define USER_CS 0x33 /* 64-bit code, privilege 3; 0x23 is 32-bit */
 
 /* `repeated uint32`, allocated as protobuf-c frees it. */
@@ -284,36 +287,42 @@ static int regs_load(struct restore *r, struct err *e)
 	return 0;
 }
 
+/* As the kernel itself would write it when it is interrupted (select: a timeval). */
+static int rest_write(struct rtask *t, struct rthread *th, uint64_t at, struct err *e)
+{
+	int64_t unit = th->regs.gp.orig_rax == SYS_select ? 1000 : 1, left, v[2];
+	struct iovec here = { v, sizeof(v) }, there = { (void *)at, sizeof(v) };
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left = th->regs.restart_end_ns - now.tv_sec * NS - now.tv_nsec;
+	left = left > 0 ? left + unit - 1 : 0;
+	v[0] = left / NS;
+	v[1] = left % NS / unit;
+	if (process_vm_writev(t->pid, &here, 1, &there, 1, 0) != (ssize_t)sizeof(v))
+		return err_sys(e, -errno, "the time left of thread %d of process %d", (int)th->nstid,
+			       (int)t->nspid);
+	return 0;
+}
+
 /* The container's monotonic clock went on during the move, and so do its sleeps. */
 static int regs_finish(struct restore *r, struct err *e)
 {
-	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
-	const GwHeader *h = rec ? (const GwHeader *)rec->msg : NULL;
-	struct timespec now = { 0 };
-	struct aprog *p = aprog_new();
-	struct aarg out;
-	int64_t gone;
-	int x;
+	int64_t to_ours = clock_ours(r, CLOCK_MONOTONIC, 0);
 
-	if (!p)
-		return err_sys(e, -ENOMEM, "reading the container's clock");
-	out = aprog_out(p, sizeof(now));
-	APROG_CALL(p, 0, SYS_clock_gettime, aarg_imm(CLOCK_MONOTONIC), out);
-	x = agent_run(r->tasks[0]->agent, p, e);
-	if (x >= 0)
-		memcpy(&now, aprog_out_data(p, out), sizeof(now));
-	aprog_free(p);
-	if (x < 0 || !h || !h->has_monotonic_ns)
-		return x;
-	gone = now.tv_sec * 1000000000ll + now.tv_nsec - (int64_t)h->monotonic_ns;
-	for (size_t i = 0; i < r->n_tasks && gone > 0; i++) {
+	for (size_t i = 0; i < r->n_tasks; i++) {
 		struct rtask *t = r->tasks[i];
 
 		for (size_t k = 0; k < t->n_threads && !t->zombie; k++) {
-			int64_t *left = &t->threads[k].regs.restart_left_ns;
+			const GwThread *extra = t->threads[k].extra;
+			int x = 0;
 
-			if (*left > 0)
-				*left = *left > gone ? *left - gone : 0;
+			if (extra && extra->has_restart_end_ns)
+				t->threads[k].regs.restart_end_ns = extra->restart_end_ns + to_ours;
+			if (extra && extra->has_restart_end_ns && extra->has_restart_rest_at)
+				x = rest_write(t, &t->threads[k], extra->restart_rest_at, e);
+			if (x < 0)
+				return x;
 		}
 	}
 	return 0;

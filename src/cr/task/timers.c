@@ -4,9 +4,13 @@
  * timer_gettime and timer_getoverrun inside for where they stand).  Put back by setitimer, timer_create
  * with the same id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before: create and delete until the number
  * comes) and timer_settime, as the last thing before the agent leaves.
- * Times are kept as what is left.  CLOCK_REALTIME timers lose what passed on the wall meanwhile; those
- * of the other clocks lose what passed on that clock of the container.  A one-shot timer that expires
- * between the reading and the freeze is pending as a signal then, and not armed again.
+ * Times are kept as what is left; a POSIX timer's also as the instant at which it ends by the clock that it
+ * runs by, which the kernel is asked for (sys/ktask.h), and to which it is set again.  So an instant of
+ * CLOCK_REALTIME stays one, whatever the target's clock shows; a span of CLOCK_REALTIME runs by
+ * CLOCK_MONOTONIC.  Where the kernel cannot be asked, what is left gets less by what passed on their clock of
+ * the container (a few ms late), and spans are taken for instants.
+ * A one-shot timer that expires between the reading and the freeze is pending as a signal then, and not armed
+ * again.
  * Not covered: timers on another process' CPU clock (refused); the file kind timerfd is a file. */
 #include <signal.h>
 #include <stdio.h>
@@ -20,8 +24,11 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cr/ns/ns.h"
 #include "cr/task/attr.h"
 #include "cr/task/timers_parse.h"
+#include "cr/task/waits.h"
+#include "sys/procfs.h"
 
 #define PR_TIMER_CREATE_RESTORE_IDS_ 77
 #define ID_WITHOUT_PRCTL_MAX 20000 /* how far create and delete may count */
@@ -180,6 +187,26 @@ static void ask(struct task *t, struct thread *th, struct aprog *p, struct attr_
 	}
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
+}
+
+/* The record's value is that of the moment when `inside` has read the POSIX timers, which comes first. */
+static void real_refer(const struct task *t, ItimerEntry *it)
+{
+	uint64_t us = it->vsec * 1000000 + it->vusec;
+
+	if (!us || !t->extra->has_timer_create_next)
+		return;
+	us += (uint32_t)(now_ns() / 1000) - t->extra->timer_create_next;
+	it->vsec = us / 1000000;
+	it->vusec = us % 1000000;
+}
+
 static int take(struct task *t, struct thread *th, struct aprog *p, const struct attr_slots *s,
 		struct err *e)
 {
@@ -192,17 +219,59 @@ static int take(struct task *t, struct thread *th, struct aprog *p, const struct
 	tt->real = itimer_of(aprog_out_data(p, s->v[ITIMER_REAL]));
 	tt->virt = itimer_of(aprog_out_data(p, s->v[ITIMER_VIRTUAL]));
 	tt->prof = itimer_of(aprog_out_data(p, s->v[ITIMER_PROF]));
-	return tt->real && tt->virt && tt->prof ? 0 : err_set(e, -ENOMEM, "no memory");
+	if (!tt->real || !tt->virt || !tt->prof)
+		return err_set(e, -ENOMEM, "no memory");
+	real_refer(t, tt->real);
+	return 0;
 }
 
 const struct attr_part attr_timers = { .name = "timers", .ask = ask, .take = take };
 
-static uint64_t now_ns(void)
+static bool any_by_time(const TaskTimersEntry *tt)
 {
-	struct timespec ts;
+	for (size_t i = 0; i < tt->n_posix; i++)
+		if (!clock_is_cpu((int)tt->posix[i]->clock_id) && (tt->posix[i]->vsec || tt->posix[i]->vnsec))
+			return true;
+	return false;
+}
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
+/* An end by the clock that the timer runs by, as the container sees it. */
+static int add_end(const struct dump *d, GwTask *x, const struct ktask_timer *kt)
+{
+	static const int clocks[] = { [KTASK_MONOTONIC] = CLOCK_MONOTONIC, [KTASK_REALTIME] = CLOCK_REALTIME,
+				      [KTASK_BOOTTIME] = CLOCK_BOOTTIME, [KTASK_TAI] = CLOCK_TAI };
+	GwPosixTimer *pt = ATTR_NEW(GwPosixTimer, gw_posix_timer);
+
+	if (!pt)
+		return -ENOMEM;
+	x->timers[x->n_timers++] = pt;
+	pt->has_id = pt->has_clock = pt->has_expiry_ns = true;
+	pt->id = kt->id;
+	pt->clock = clocks[KTASK_BASE(kt)];
+	pt->expiry_ns = kt->expires_ns + proc_clock_offset(d->tasks[0]->proc_fd, "timens_offsets", pt->clock);
+	return 0;
+}
+
+/* What the kernel tells of the timers that it runs by the time. */
+static int read_ends(const struct dump *d, struct task *t, const TaskTimersEntry *tt, struct err *e)
+{
+	const struct ktask *k = waits_ktask(d->waits);
+	auto_free struct ktask_timer *list = NULL;
+	size_t n = 0;
+	int r;
+
+	if (!k || !any_by_time(tt))
+		return 0;
+	r = ktask_timers(k, t->pid, &list, &n);
+	if (r >= 0)
+		t->extra->timers = calloc(n + 1, sizeof(*t->extra->timers));
+	if (r >= 0 && !t->extra->timers)
+		r = -ENOMEM;
+	for (size_t i = 0; i < n && r >= 0; i++)
+		if (!clock_is_cpu(list[i].clock) && list[i].clock != CLOCK_REALTIME_ALARM &&
+		    list[i].clock != CLOCK_BOOTTIME_ALARM)
+			r = add_end(d, t->extra, &list[i]);
+	return r < 0 ? err_sys(e, r, "when the timers of process %d end", (int)t->nspid) : 0;
 }
 
 static int inside(struct dump *d, struct task *t, struct err *e)
@@ -216,6 +285,8 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	r = read_list(t, &l, e);
 	if (r >= 0)
 		r = read_posix(t, tt, &l, e);
+	if (r >= 0)
+		r = read_ends(d, t, tt, e);
 	free(l.v);
 	/* When it was read; becomes the reading at the freeze in `frozen`, and no part of the record. */
 	t->extra->has_timer_create_next = true;
@@ -223,12 +294,36 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-/* What is left `passed` ns later; an expiry in between has become a pending signal. */
-static uint64_t left_after(uint64_t left, uint64_t interval, uint64_t passed)
+/* What was left `since` ns ago, at the header's clocks; what has expired by now, `passed` ns after the reading,
+ * has become a pending signal. */
+static uint64_t left_after(uint64_t left, uint64_t interval, uint64_t passed, uint64_t since)
 {
-	if (!left || left > passed)
-		return left ? left - passed : 0;
-	return interval ? interval - (passed - left) % interval : 0;
+	if (left > passed)
+		return left - passed + since;
+	return left && interval ? interval - (passed - left) % interval + since : 0;
+}
+
+/* NULL: the kernel could not be asked. */
+static GwPosixTimer *end_of(const GwTask *x, const PosixTimerEntry *pt)
+{
+	for (size_t i = 0; x && i < x->n_timers; i++)
+		if (x->timers[i]->has_id && x->timers[i]->id == (int32_t)pt->it_id)
+			return x->timers[i];
+	return NULL;
+}
+
+/* The next end; a one-shot timer that has expired has none. */
+static void end_advance(const struct dump *d, GwPosixTimer *end, const PosixTimerEntry *pt)
+{
+	int64_t every = (int64_t)(pt->isec * NSEC + pt->insec), now;
+	struct timespec ts;
+
+	clock_gettime((clockid_t)end->clock, &ts);
+	now = clock_theirs(d, end->clock, ts.tv_sec * (int64_t)NSEC + ts.tv_nsec);
+	if (!pt->vsec && !pt->vnsec)
+		end->has_expiry_ns = false;
+	else if (every && end->expiry_ns <= now)
+		end->expiry_ns += ((now - end->expiry_ns) / every + 1) * every;
 }
 
 static int frozen(struct dump *d, struct err *e)
@@ -237,26 +332,30 @@ static int frozen(struct dump *d, struct err *e)
 		struct task *t = d->tasks[i];
 		TaskTimersEntry *tt = t->zombie || !t->threads[0].core->tc ?
 					      NULL : t->threads[0].core->tc->timers;
-		uint64_t passed, left;
+		uint64_t now = now_ns(), since = now - (uint64_t)d->header_ns, passed, left;
 
 		if (!tt)
 			continue;
 		if (!tt->real || !tt->virt || !tt->prof)
 			return err_set(e, -EINVAL, "the timers of process %d were not read", (int)t->nspid);
-		passed = (uint64_t)((uint32_t)(now_ns() / 1000) - t->extra->timer_create_next) * 1000;
+		passed = (uint64_t)((uint32_t)(now / 1000) - t->extra->timer_create_next) * 1000;
 		t->extra->has_timer_create_next = false;
 		left = left_after((tt->real->vsec * 1000000 + tt->real->vusec) * 1000,
-				  (tt->real->isec * 1000000 + tt->real->iusec) * 1000, passed);
+				  (tt->real->isec * 1000000 + tt->real->iusec) * 1000, passed, since);
+		left += left ? 999 : 0; /* not early by what has no microsecond */
 		tt->real->vsec = left / NSEC;
 		tt->real->vusec = left % NSEC / 1000;
 		for (size_t k = 0; k < tt->n_posix; k++) {
 			PosixTimerEntry *pt = tt->posix[k];
+			GwPosixTimer *end = end_of(t->extra, pt);
 
 			if (clock_is_cpu((int)pt->clock_id))
 				continue;
-			left = left_after(pt->vsec * NSEC + pt->vnsec, pt->isec * NSEC + pt->insec, passed);
+			left = left_after(pt->vsec * NSEC + pt->vnsec, pt->isec * NSEC + pt->insec, passed, since);
 			pt->vsec = left / NSEC;
 			pt->vnsec = left % NSEC;
+			if (end)
+				end_advance(d, end, pt);
 		}
 	}
 	return 0;
@@ -279,6 +378,10 @@ static int load(struct restore *r, struct err *e)
 				return err_set(e, -EPROTO, "process %d: timer %u is not one", (int)t->nspid,
 					       pt->it_id);
 		}
+		for (size_t k = 0; !t->zombie && t->extra && k < t->extra->n_timers; k++)
+			if (t->extra->timers[k]->has_expiry_ns && t->extra->timers[k]->expiry_ns <= 0)
+				return err_set(e, -EPROTO, "process %d: a timer that has no end",
+					       (int)t->nspid);
 	}
 	return 0;
 }
@@ -390,38 +493,54 @@ static int create_timer(struct agent *a, const PosixTimerEntry *pt, bool by_prct
 	return got == id ? 0 : err_set(e, -EOPNOTSUPP, "timer %d cannot get its number on this kernel", id);
 }
 
-static int arm_timer(struct agent *a, const PosixTimerEntry *pt, const struct passed *passed,
-		     struct err *e)
+/* What a timer is set to: an instant of its clock, or what is left of a span where it runs by another.  Never 0,
+ * which would stop it. */
+static uint64_t end_value(const struct restore *r, const GwPosixTimer *end, bool instant)
 {
-	uint64_t left = left_now(pt->vsec * NSEC + pt->vnsec, passed_on(passed, pt->clock_id));
+	struct timespec ts;
+	int64_t v;
+
+	clock_gettime((clockid_t)end->clock, &ts);
+	v = instant ? end->expiry_ns + clock_shift(r, end->clock) :
+		      clock_ours(r, end->clock, end->expiry_ns) - ts.tv_sec * (int64_t)NSEC - ts.tv_nsec;
+	return v > 0 ? (uint64_t)v : 1;
+}
+
+static int arm_timer(struct restore *r, struct rtask *t, const PosixTimerEntry *pt,
+		     const struct passed *passed, struct err *e)
+{
+	const GwPosixTimer *end = end_of(t->extra, pt);
+	bool known = end && end->has_expiry_ns, instant = known && end->clock == (int)pt->clock_id;
+	uint64_t left = known ? end_value(r, end, instant) :
+				left_now(pt->vsec * NSEC + pt->vnsec, passed_on(passed, pt->clock_id));
 	struct itimerspec its = { { (time_t)pt->isec, (long)pt->insec },
 				  { (time_t)(left / NSEC), (long)(left % NSEC) } };
 	struct aprog *p = aprog_new();
-	int r;
+	int x;
 
 	if (!p)
 		return err_set(e, -ENOMEM, "no memory");
-	APROG_CALL(p, 0, SYS_timer_settime, aarg_imm(pt->it_id), aarg_imm(0),
+	APROG_CALL(p, 0, SYS_timer_settime, aarg_imm(pt->it_id), aarg_imm(instant ? TIMER_ABSTIME : 0),
 		   aprog_in(p, &its, sizeof(its)), aarg_imm(0));
-	r = agent_run(a, p, e);
+	x = agent_run(t->agent, p, e);
 	aprog_free(p);
-	return r < 0 ? r : 0;
+	return x < 0 ? x : 0;
 }
 
-static int arm_posix(struct rtask *t, const TaskTimersEntry *tt, const struct passed *passed,
-		     struct err *e)
+static int arm_posix(struct restore *r, struct rtask *t, const TaskTimersEntry *tt,
+		     const struct passed *passed, struct err *e)
 {
 	bool by_prctl = AGENT_CALL(t->agent, NULL, NULL, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 1, 0, 0, 0,
 				   0) >= 0;
-	int r = 0;
+	int x = 0;
 
-	for (size_t i = 0; i < tt->n_posix && r >= 0; i++)
-		r = create_timer(maker_of(t, tt->posix[i]), tt->posix[i], by_prctl, e);
-	if (r >= 0 && by_prctl)
-		r = AGENT_CALL(t->agent, NULL, e, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
-	for (size_t i = 0; i < tt->n_posix && r >= 0; i++)
-		r = arm_timer(t->agent, tt->posix[i], passed, e);
-	return r;
+	for (size_t i = 0; i < tt->n_posix && x >= 0; i++)
+		x = create_timer(maker_of(t, tt->posix[i]), tt->posix[i], by_prctl, e);
+	if (x >= 0 && by_prctl)
+		x = AGENT_CALL(t->agent, NULL, e, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
+	for (size_t i = 0; i < tt->n_posix && x >= 0; i++)
+		x = arm_timer(r, t, tt->posix[i], passed, e);
+	return x;
 }
 
 static bool itimer_runs(const ItimerEntry *it)
@@ -454,7 +573,7 @@ int timers_arm(struct restore *r, struct rtask *t, struct err *e)
 		return 0;
 	x = read_passed(r, t, &passed, e);
 	if (x >= 0 && tt->n_posix)
-		x = arm_posix(t, tt, &passed, e);
+		x = arm_posix(r, t, tt, &passed, e);
 	if (x < 0)
 		return err_context(e, x, "timers");
 	p = aprog_new();
