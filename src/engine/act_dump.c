@@ -52,7 +52,7 @@ int action_dump(struct options *o, struct scripts *s, struct err *e)
 		return r;
 	}
 	/* The tree may be gone by now, and its image is whole: no failure any more. */
-	if (cr_stats_write(AT_FDCWD, false, &stats, e) < 0)
+	if (stats_save(&stats, false, e) < 0)
 		log_warn("%s", err_text(e));
 	if (o->display_stats)
 		stats_print(&stats, false);

@@ -40,7 +40,7 @@ int action_restore(struct options *o, struct scripts *s, pid_t *ret_pid, struct 
 	if (r < 0)
 		return r;
 	/* It runs: what fails from here on is no failure of the restore. */
-	if (cr_stats_write(AT_FDCWD, true, &stats, e) < 0)
+	if (stats_save(&stats, true, e) < 0)
 		log_warn("%s", err_text(e));
 	if (status_say(o, e) < 0)
 		log_warn("%s", err_text(e));
