@@ -129,6 +129,7 @@ static const char *http_code(int code)
 	case -EEXIST:
 	case -EBUSY:
 	case -EALREADY:
+	case -EADDRINUSE:
 		return "409";
 	case -ECANCELED:
 		return "401";

@@ -31,6 +31,8 @@ const char *container_host_link(const struct container *c); /* host end of eth0'
 const char *container_bridge(const struct container *c);    /* the bridge it belongs in; NULL */
 bool container_privileged(const struct container *c);
 uint32_t container_ipv4(const struct container *c);         /* network order; 0: none */
+/* After a start: a sentence when it could not keep its address; NULL. */
+const char *container_note(const struct container *c);
 const char *container_hwaddr(const struct container *c);    /* "00:16:3e:…"; NULL: no network card */
 void container_idmap(const struct container *c, uint32_t *ret_base, uint32_t *ret_size); /* size 0: privileged */
 const char *container_run_dir(const struct container *c);
