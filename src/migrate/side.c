@@ -23,23 +23,17 @@ static int lock_path(const char *state_dir, const char *id, const char *role, ch
 int side_lock(const char *state_dir, const char *id, const char *role, int wait_ms, struct err *e)
 {
 	auto_free char *path = NULL, *dir = NULL;
-	uint64_t end = now_ms() + (uint64_t)wait_ms;
-	auto_fd int fd = -1;
+	int fd;
 
 	if (strchr(id, '/') || id[0] == '.' || lock_path(state_dir, id, role, &path) < 0 ||
 	    asprintf(&dir, "%s/migrations", state_dir) < 0)
 		return err_set(e, -EINVAL, "\"%s\" is no id of a migration", id);
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		return err_sys(e, -errno, "cannot make %s", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return err_sys(e, -errno, "cannot open %s", path);
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (now_ms() >= end)
-			return err_set(e, -EBUSY, "another process works on this migration");
-		poll(NULL, 0, 20);
-	}
-	return fd_take(&fd);
+	fd = fd_lock_file(path, wait_ms);
+	if (fd == -EWOULDBLOCK)
+		return err_set(e, -EBUSY, "another process works on this migration");
+	return fd < 0 ? err_sys(e, fd, "cannot lock %s", path) : fd;
 }
 
 void side_unlock_forget(const char *state_dir, const char *id, const char *role)
@@ -182,12 +176,6 @@ int target_abort(struct session *s, bool keep_row, struct err *e)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int mac_parse(const char *text, uint8_t mac[6])
-{
-	return text && sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
-			      &mac[5]) == 6 ? 0 : -EINVAL;
-}
-
 int target_go(struct session *s, struct err *e)
 {
 	struct container *c = NULL;
@@ -212,12 +200,12 @@ int target_go(struct session *s, struct err *e)
 	bridge = container_bridge(c);
 	if (link && bridge)
 		r = link_join_bridge(link, bridge, e);
-	if (r == 0 && link && bridge && mac_parse(container_hwaddr(c), mac) == 0 &&
+	if (r == 0 && link && bridge && link_mac_parse(container_hwaddr(c), mac) == 0 &&
 	    link_teach(link, mac, &(struct err){ 0 }) < 0)
 		log_warn("%s: the bridge was not told where it is", s->name);
 	if (r == 0)
 		r = container_thaw(c, e);
-	if (r == 0 && link && bridge && mac_parse(container_hwaddr(c), mac) == 0 &&
+	if (r == 0 && link && bridge && link_mac_parse(container_hwaddr(c), mac) == 0 &&
 	    link_announce(bridge, mac, container_ipv4(c), NULL, e) < 0)
 		log_warn("%s: %s", s->name, err_text(e));
 	if (r == 0)
