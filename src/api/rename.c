@@ -72,10 +72,10 @@ static int instance_rename_run(struct job *j, struct err *e)
 	r = db_open(j->state_dir, &db, e);
 	if (r < 0)
 		return r;
-	lock = instance_lock(j->state_dir, name, e);
+	lock = instance_lock(j->state_dir, name, 0, e);
 	if (lock < 0)
 		return lock;
-	lock_to = instance_lock(j->state_dir, to, e);
+	lock_to = instance_lock(j->state_dir, to, 0, e);
 	r = lock_to < 0 ? lock_to : rename_locked(j, db, name, to, e);
 	if (lock_to >= 0)
 		instance_unlock(db, j->state_dir, to, &lock_to);

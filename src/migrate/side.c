@@ -13,7 +13,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "network/link.h"
+#include "runtime/lock.h"
 #include "storage/storage.h"
+
+#define LOCK_WAIT_MS 5000
 
 static int lock_path(const char *state_dir, const char *id, const char *role, char **ret)
 {
@@ -176,28 +179,21 @@ int target_abort(struct session *s, bool keep_row, struct err *e)
 	return r == -ENOENT ? 0 : r;
 }
 
-int target_go(struct session *s, struct err *e)
+/* It died with this host after it had become ours: an ordinary start after a power failure. */
+static int start_anew(struct session *s, struct container *c, struct err *e)
 {
-	struct container *c = NULL;
-	const char *link, *bridge;
+	struct start_options o = { .mode = START_NORMAL };
+	int r = db_instance_set_power(s->db, s->name, true, e);
+
+	return r < 0 ? r : container_start(c, &o, e);
+}
+
+static int join_and_thaw(struct session *s, struct container *c, struct err *e)
+{
+	const char *link = container_host_link(c), *bridge = container_bridge(c);
 	uint8_t mac[6];
-	int r;
+	int r = 0;
 
-	r = container_open(s->db, s->job->state_dir, s->name, &c, e);
-	if (r < 0)
-		return r;
-	r = container_running(c) ? 0 : db_instance_set_power(s->db, s->name, true, e);
-	if (!container_running(c)) {
-		/* It died with this host after it had become ours: an ordinary start after a power failure. */
-		struct start_options o = { .mode = START_NORMAL };
-
-		if (r == 0)
-			r = container_start(c, &o, e);
-		container_free(c);
-		return r;
-	}
-	link = container_host_link(c);
-	bridge = container_bridge(c);
 	if (link && bridge)
 		r = link_join_bridge(link, bridge, e);
 	if (r == 0 && link && bridge && link_mac_parse(container_hwaddr(c), mac) == 0 &&
@@ -210,8 +206,39 @@ int target_go(struct session *s, struct err *e)
 		log_warn("%s: %s", s->name, err_text(e));
 	if (r == 0)
 		r = container_wait_over(c, e);
-	container_free(c);
 	return r < 0 ? r : db_instance_set_power(s->db, s->name, true, e);
+}
+
+/* Whose lock we hold, so that nobody starts, stops or gives it away meanwhile. */
+static int go_locked(struct session *s, struct err *e)
+{
+	struct container *c = NULL;
+	json_t *row;
+	int own, r = db_instance_get(s->db, s->name, &row, e);
+
+	/* Deleted before it could go on: it was ours, and there is nothing more to do. */
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	own = (int)json_integer_value(json_object_get(row, "own"));
+	json_decref(row);
+	if (own != OWN_MINE)
+		return err_set(e, -EBUSY, "%s is being moved or deleted already", s->name);
+	r = container_open(s->db, s->job->state_dir, s->name, &c, e);
+	if (r == 0)
+		r = container_running(c) ? join_and_thaw(s, c, e) : start_anew(s, c, e);
+	container_free(c);
+	return r;
+}
+
+int target_go(struct session *s, struct err *e)
+{
+	int lock = instance_lock(s->job->state_dir, s->name, LOCK_WAIT_MS, e), r;
+
+	if (lock < 0)
+		return lock;
+	r = go_locked(s, e);
+	instance_unlock(s->db, s->job->state_dir, s->name, &lock);
+	return r;
 }
 
 int target_address(const char *operation_url, char **ret, struct err *e)

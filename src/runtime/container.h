@@ -53,7 +53,8 @@ struct start_options {
 	uint64_t monotonic_ns, boottime_ns;
 };
 
-/* -EALREADY: it runs.  After success it runs (RUNNING for liblxc) and run/NAME/ is written. */
+/* By who holds the instance's lock (runtime/lock.h), or whose row is OWN_INCOMING: what was left of the name is
+ * removed first, and would be removed from under another start.  -EALREADY: it runs.  After success it runs (RUNNING for liblxc) and run/NAME/ is written. */
 int container_start(struct container *c, const struct start_options *o, struct err *e);
 /* timeout_s: how long a clean shutdown may take, -1 for ever; force: at once. */
 int container_stop(struct container *c, bool force, int timeout_s, struct err *e);

@@ -53,7 +53,7 @@ static int session_open(struct session *s, struct job *j, bool container, enum o
 	s->name = json_string_value(json_object_get(j->spec, "name"));
 	if (!s->name || strchr(s->name, '/'))
 		return err_set(e, -EINVAL, "the instance's name is missing");
-	s->lock = instance_lock(j->state_dir, s->name, e);
+	s->lock = instance_lock(j->state_dir, s->name, 0, e);
 	if (s->lock < 0)
 		return s->lock;
 	r = db_open(j->state_dir, &s->db, e);

@@ -19,7 +19,7 @@ static int lock_path(const char *state_dir, const char *name, char **ret, struct
 	return asprintf(ret, "%s/locks/%s", state_dir, name) < 0 ? err_sys(e, -ENOMEM, "instance %s", name) : 0;
 }
 
-int instance_lock(const char *state_dir, const char *name, struct err *e)
+int instance_lock(const char *state_dir, const char *name, int wait_ms, struct err *e)
 {
 	auto_free char *dir = NULL, *path = NULL;
 	int r = lock_path(state_dir, name, &path, e);
@@ -30,7 +30,7 @@ int instance_lock(const char *state_dir, const char *name, struct err *e)
 		r = folder_make(dir, 0700, e);
 	if (r < 0)
 		return r;
-	r = fd_lock_file(path, 0);
+	r = fd_lock_file(path, wait_ms);
 	if (r == -EWOULDBLOCK)
 		return err_set(e, -EBUSY,
 			       "instance %s is busy with another operation; try again when it is done", name);
@@ -53,7 +53,7 @@ void instance_unlock(struct db *db, const char *state_dir, const char *name, int
 
 void instance_lock_forget(struct db *db, const char *state_dir, const char *name)
 {
-	int lock = instance_lock(state_dir, name, NULL);
+	int lock = instance_lock(state_dir, name, 0, NULL);
 
 	/* Else whoever has it will see that the instance is gone. */
 	if (lock >= 0)

@@ -5,8 +5,8 @@
 #include "base/err.h"
 #include "db/db.h"
 
-/* -EBUSY with a sentence: another job works on it. */
-int instance_lock(const char *state_dir, const char *name, struct err *e);
+/* Waits at most wait_ms.  -EBUSY with a sentence: another job works on it. */
+int instance_lock(const char *state_dir, const char *name, int wait_ms, struct err *e);
 /* Gives the lock up. */
 void instance_unlock(struct db *db, const char *state_dir, const char *name, int *lock);
 /* For who has removed the instance without its lock. */

@@ -217,10 +217,10 @@ static void locks(void **state)
 	assert_int_equal(db_open(top, &db, &e), 0);
 	row_make(db, "c1");
 	row_make(db, "c2");
-	a = instance_lock(top, "c1", &e);
+	a = instance_lock(top, "c1", 0, &e);
 	assert_true(a >= 0);
-	assert_int_equal(instance_lock(top, "c1", &e), -EBUSY);
-	b = instance_lock(top, "c2", &e);
+	assert_int_equal(instance_lock(top, "c1", 0, &e), -EBUSY);
+	b = instance_lock(top, "c2", 0, &e);
 	assert_true(b >= 0);
 	instance_unlock(db, top, "c2", &b);
 	assert_int_equal(b, -1);
@@ -228,7 +228,7 @@ static void locks(void **state)
 	/* The file of a held lock is taken away: the next one does not stumble over it. */
 	assert_int_equal(unlinkat(-100, lock_file("c1"), 0), 0);
 	close(a);
-	a = instance_lock(top, "c1", &e);
+	a = instance_lock(top, "c1", 0, &e);
 	assert_true(a >= 0);
 
 	/* An instance that goes while somebody has its lock: the file goes with the lock. */
@@ -239,8 +239,8 @@ static void locks(void **state)
 	assert_false(lock_file_there("c1"));
 
 	/* What a job that died has left goes, what is in use or an instance's stays. */
-	close(instance_lock(top, "c3", &e));
-	b = instance_lock(top, "c4", &e);
+	close(instance_lock(top, "c3", 0, &e));
+	b = instance_lock(top, "c4", 0, &e);
 	instance_locks_tidy(db, top);
 	assert_false(lock_file_there("c3"));
 	assert_true(lock_file_there("c4"));
