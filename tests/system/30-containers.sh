@@ -91,7 +91,8 @@ gw launch h1:busybox h1:c1 >/dev/null
 gw exec h1:c1 -- sh -c 'echo kept > /root/kept; sync'
 "$hosts" power-off h1; "$hosts" power-on h1
 within "after a power failure the daemon serves again" 20 gw list h1:
-[ "$(status_of h1 c1)" = Running ] || gw start h1:c1
+runs_again() { [ "$(status_of h1 c1)" = Running ]; }
+within "and what ran is started again" 20 runs_again
 is "the container's files are there" "$(gw exec h1:c1 -- cat /root/kept)" kept
 gw delete -f h1:c1
 is "nothing is left of all that" "$(count)" "$empty"
