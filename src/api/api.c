@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "runtime/lock.h"
 #include "runtime/runpid.h"
 
 #define RESOLVE_EVERY_US (3 * 1000000ull)
@@ -289,6 +290,7 @@ int api_recover(struct api *a, struct err *e)
 		r = db_instance_list(a->db, &instances, e);
 	if (r < 0)
 		return r;
+	instance_locks_tidy(a->db, a->state_dir);
 	/* What runs is known before the first request, whatever the networks do. */
 	json_array_foreach(instances, i, row)
 		running_scan(a, body_str(row, "name", ""));

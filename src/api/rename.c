@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "api/verbs.h"
-#include "base/fd.h"
 #include "base/mem.h"
 #include "db/db.h"
 #include "runtime/lock.h"
@@ -41,27 +40,12 @@ static int move_files(struct job *j, struct db *db, const char *pool_name, const
 	return 0;
 }
 
-static int instance_rename_run(struct job *j, struct err *e)
+static int rename_locked(struct job *j, struct db *db, const char *name, const char *to, struct err *e)
 {
-	const char *name = json_string_value(json_object_get(j->spec, "name"));
-	const char *to = json_string_value(json_object_get(j->spec, "to"));
-	auto_fd int lock = -1, lock_to = -1;
-	auto_db *db = NULL;
 	json_t *row = NULL;
 	char pool[64], source[128];
-	int r;
+	int r = db_instance_get(db, name, &row, e);
 
-	if (!name || !to || strchr(name, '/') || strchr(to, '/'))
-		return err_set(e, -EINVAL, "a name is missing");
-	lock = instance_lock(j->state_dir, name, e);
-	if (lock < 0)
-		return lock;
-	lock_to = instance_lock(j->state_dir, to, e);
-	if (lock_to < 0)
-		return lock_to;
-	r = db_open(j->state_dir, &db, e);
-	if (r >= 0)
-		r = db_instance_get(db, name, &row, e);
 	if (r < 0)
 		return r;
 	r = json_integer_value(json_object_get(row, "own")) == OWN_MINE ?
@@ -74,6 +58,29 @@ static int instance_rename_run(struct job *j, struct err *e)
 		return r;
 	snprintf(source, sizeof(source), "/1.0/instances/%s", to);
 	return job_lifecycle(j, "instance-renamed", source);
+}
+
+static int instance_rename_run(struct job *j, struct err *e)
+{
+	const char *name = json_string_value(json_object_get(j->spec, "name"));
+	const char *to = json_string_value(json_object_get(j->spec, "to"));
+	auto_db *db = NULL;
+	int lock, lock_to, r;
+
+	if (!name || !to || strchr(name, '/') || strchr(to, '/'))
+		return err_set(e, -EINVAL, "a name is missing");
+	r = db_open(j->state_dir, &db, e);
+	if (r < 0)
+		return r;
+	lock = instance_lock(j->state_dir, name, 0, e);
+	if (lock < 0)
+		return lock;
+	lock_to = instance_lock(j->state_dir, to, 0, e);
+	r = lock_to < 0 ? lock_to : rename_locked(j, db, name, to, e);
+	if (lock_to >= 0)
+		instance_unlock(db, j->state_dir, to, &lock_to);
+	instance_unlock(db, j->state_dir, name, &lock);
+	return r;
 }
 
 static const struct job_verb rename_verb = { .name = "instance-rename", .run = instance_rename_run };

@@ -3,12 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -176,6 +179,39 @@ static int flag_change(int fd, int get, int set, int flag, int on)
 	if (fcntl(fd, set, on ? f | flag : f & ~flag) < 0)
 		return -errno;
 	return 0;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int fd_lock_file(const char *path, int wait_ms)
+{
+	int64_t end = now_ms() + wait_ms;
+
+	for (;;) {
+		auto_fd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		struct stat st;
+
+		if (fd < 0)
+			return -errno;
+		while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			if (errno != EWOULDBLOCK && errno != EINTR)
+				return -errno;
+			if (now_ms() >= end)
+				return -EWOULDBLOCK;
+			poll(NULL, 0, 20);
+		}
+		/* Without a name it locks nothing: the next one would make and lock another. */
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		if (st.st_nlink > 0)
+			return fd_take(&fd);
+	}
 }
 
 int fd_set_cloexec(int fd, int on)

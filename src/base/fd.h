@@ -38,6 +38,11 @@ int fd_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 /* As above, but dirfd is taken for the root: "/" and ".." stop there (RESOLVE_IN_ROOT). */
 int fd_open_in_root(int dirfd, const char *path, int flags, mode_t mode);
 
+/* Opens a lock file, makes it if need be, and locks it (flock), waiting at most wait_ms: the descriptor is the
+ * lock.  Who holds it may remove the file: whoever waited for that one opens the file anew.
+ * -EWOULDBLOCK: somebody else holds it. */
+int fd_lock_file(const char *path, int wait_ms);
+
 int fd_set_cloexec(int fd, int on);
 int fd_set_nonblock(int fd, int on);
 

@@ -196,14 +196,16 @@ static int run_streams(struct session *s, struct err *e)
 
 static int open_channels(struct session *s, struct err *e)
 {
-	int r = channel_open(s, "0", &s->in, e);
+	/* First the one that the server does not wait for: a command that fails at once may be over, and the
+	 * operation with it, as soon as the others are there. */
+	int r = channel_open(s, "control", &s->control, e);
 
+	if (r >= 0)
+		r = channel_open(s, "0", &s->in, e);
 	if (r >= 0 && !s->interactive)
 		r = channel_open(s, "1", &s->out, e);
 	if (r >= 0 && !s->interactive)
 		r = channel_open(s, "2", &s->err, e);
-	if (r >= 0)
-		r = channel_open(s, "control", &s->control, e);
 	return r;
 }
 

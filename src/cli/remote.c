@@ -177,6 +177,7 @@ int remote_wait(struct remote *r, const char *id, json_t **ret_op, struct err *e
 	interrupt_watch();
 	for (;;) {
 		auto_json *op = NULL;
+		const char *note;
 		int64_t status;
 		int n = on_interrupt(r, id, &asked, e);
 
@@ -201,6 +202,9 @@ int remote_wait(struct remote *r, const char *id, json_t **ret_op, struct err *e
 			return with_name(r, err_set(e, status == 401 ? -ECANCELED : -EIO, "%s",
 						    *text ? text : "the operation failed"), e);
 		}
+		note = json_str(json_object_get(op, "metadata"), "note");
+		if (*note)
+			fprintf(stderr, "Note: %s\n", note);
 		if (ret_op)
 			*ret_op = json_incref(op);
 		return 0;

@@ -134,6 +134,7 @@ static const char *http_code(int code)
 	case -EEXIST:
 	case -EBUSY:
 	case -EALREADY:
+	case -EADDRINUSE:
 		return "409";
 	case -ECANCELED:
 		return "401";

@@ -62,6 +62,8 @@ static int resolve_target(struct session *s, const char *state, struct err *e)
 {
 	int r;
 
+	if (strcmp(state, ST_TAKEN) == 0)
+		return target_tell(s, ST_MINE, e);
 	if (strcmp(state, ST_MINE) == 0) {
 		json_t *row = NULL;
 		bool live;
@@ -72,6 +74,8 @@ static int resolve_target(struct session *s, const char *state, struct err *e)
 		live = json_is_true(json_object_get(json_object_get(row, "data"), "live"));
 		json_decref(row);
 		r = live ? target_go(s, e) : 0;
+		if (r == 0)
+			r = db_migration_set(s->db, s->id, "target", ST_MINE, ST_TAKEN, NULL, e);
 		return r < 0 ? r : target_tell(s, ST_MINE, e);
 	}
 	r = target_abort(s, true, e);

@@ -13,7 +13,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "network/link.h"
+#include "runtime/lock.h"
 #include "storage/storage.h"
+
+#define LOCK_WAIT_MS 5000
 
 static int lock_path(const char *state_dir, const char *id, const char *role, char **ret)
 {
@@ -23,23 +26,17 @@ static int lock_path(const char *state_dir, const char *id, const char *role, ch
 int side_lock(const char *state_dir, const char *id, const char *role, int wait_ms, struct err *e)
 {
 	auto_free char *path = NULL, *dir = NULL;
-	uint64_t end = now_ms() + (uint64_t)wait_ms;
-	auto_fd int fd = -1;
+	int fd;
 
 	if (strchr(id, '/') || id[0] == '.' || lock_path(state_dir, id, role, &path) < 0 ||
 	    asprintf(&dir, "%s/migrations", state_dir) < 0)
 		return err_set(e, -EINVAL, "\"%s\" is no id of a migration", id);
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		return err_sys(e, -errno, "cannot make %s", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return err_sys(e, -errno, "cannot open %s", path);
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (now_ms() >= end)
-			return err_set(e, -EBUSY, "another process works on this migration");
-		poll(NULL, 0, 20);
-	}
-	return fd_take(&fd);
+	fd = fd_lock_file(path, wait_ms);
+	if (fd == -EWOULDBLOCK)
+		return err_set(e, -EBUSY, "another process works on this migration");
+	return fd < 0 ? err_sys(e, fd, "cannot lock %s", path) : fd;
 }
 
 void side_unlock_forget(const char *state_dir, const char *id, const char *role)
@@ -184,48 +181,66 @@ int target_abort(struct session *s, bool keep_row, struct err *e)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int mac_parse(const char *text, uint8_t mac[6])
+/* It died with this host after it had become ours: an ordinary start after a power failure. */
+static int start_anew(struct session *s, struct container *c, struct err *e)
 {
-	return text && sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
-			      &mac[5]) == 6 ? 0 : -EINVAL;
+	struct start_options o = { .mode = START_NORMAL };
+	int r = db_instance_set_power(s->db, s->name, true, e);
+
+	return r < 0 ? r : container_start(c, &o, e);
 }
 
-int target_go(struct session *s, struct err *e)
+static int join_and_thaw(struct session *s, struct container *c, struct err *e)
 {
-	struct container *c = NULL;
-	const char *link, *bridge;
+	const char *link = container_host_link(c), *bridge = container_bridge(c);
 	uint8_t mac[6];
-	int r;
+	int r = 0;
 
-	r = container_open(s->db, s->job->state_dir, s->name, &c, e);
-	if (r < 0)
-		return r;
-	r = container_running(c) ? 0 : db_instance_set_power(s->db, s->name, true, e);
-	if (!container_running(c)) {
-		/* It died with this host after it had become ours: an ordinary start after a power failure. */
-		struct start_options o = { .mode = START_NORMAL };
-
-		if (r == 0)
-			r = container_start(c, &o, e);
-		container_free(c);
-		return r;
-	}
-	link = container_host_link(c);
-	bridge = container_bridge(c);
 	if (link && bridge)
 		r = link_join_bridge(link, bridge, e);
-	if (r == 0 && link && bridge && mac_parse(container_hwaddr(c), mac) == 0 &&
+	if (r == 0 && link && bridge && link_mac_parse(container_hwaddr(c), mac) == 0 &&
 	    link_teach(link, mac, &(struct err){ 0 }) < 0)
 		log_warn("%s: the bridge was not told where it is", s->name);
 	if (r == 0)
 		r = container_thaw(c, e);
-	if (r == 0 && link && bridge && mac_parse(container_hwaddr(c), mac) == 0 &&
+	if (r == 0 && link && bridge && link_mac_parse(container_hwaddr(c), mac) == 0 &&
 	    link_announce(bridge, mac, container_ipv4(c), NULL, e) < 0)
 		log_warn("%s: %s", s->name, err_text(e));
 	if (r == 0)
 		r = container_wait_over(c, e);
-	container_free(c);
 	return r < 0 ? r : db_instance_set_power(s->db, s->name, true, e);
+}
+
+/* Whose lock we hold, so that nobody starts, stops or gives it away meanwhile. */
+static int go_locked(struct session *s, struct err *e)
+{
+	struct container *c = NULL;
+	json_t *row;
+	int own, r = db_instance_get(s->db, s->name, &row, e);
+
+	/* Deleted before it could go on: it was ours, and there is nothing more to do. */
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	own = (int)json_integer_value(json_object_get(row, "own"));
+	json_decref(row);
+	if (own != OWN_MINE)
+		return err_set(e, -EBUSY, "%s is being moved or deleted already", s->name);
+	r = container_open(s->db, s->job->state_dir, s->name, &c, e);
+	if (r == 0)
+		r = container_running(c) ? join_and_thaw(s, c, e) : start_anew(s, c, e);
+	container_free(c);
+	return r;
+}
+
+int target_go(struct session *s, struct err *e)
+{
+	int lock = instance_lock(s->job->state_dir, s->name, LOCK_WAIT_MS, e), r;
+
+	if (lock < 0)
+		return lock;
+	r = go_locked(s, e);
+	instance_unlock(s->db, s->job->state_dir, s->name, &lock);
+	return r;
 }
 
 int target_address(const char *operation_url, char **ret, struct err *e)

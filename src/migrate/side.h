@@ -12,6 +12,7 @@
 #define ST_PREPARING "preparing" /* target */
 #define ST_READY "ready"
 #define ST_MINE "mine"
+#define ST_TAKEN "taken" /* after `mine`: it runs, the source has not said `released` */
 #define ST_ABORTED "aborted"
 
 /* Takes STATE/migrations/ID.ROLE.lock, waiting at most wait_ms; the descriptor is the lock. */
@@ -30,7 +31,8 @@ int source_take_back(struct session *s, struct err *e);
 /* Target before MINE: writes down ABORTED, removes everything; the row stays as the answer for a source that
  * may be waiting (keep_row), or goes. */
 int target_abort(struct session *s, bool keep_row, struct err *e);
-/* Target, MINE: in the bridge, running, announced. Idempotent. */
+/* Target, MINE: in the bridge, running, announced. Idempotent, but nothing for TAKEN: from there on it is a container
+ * like any other, which may be stopped, or moved on, before the source is heard of. */
 int target_go(struct session *s, struct err *e);
 /* Tells the source the state and waits for its word; then removes the row.  -EAGAIN: not reached. */
 int target_tell(struct session *s, const char *state, struct err *e);

@@ -48,7 +48,7 @@ static int own_take(struct source *m, struct err *e)
 {
 	const char *secret = json_string_value(json_object_get(json_object_get(m->s.job->spec, "secrets"), "control"));
 	/* No start or stop of before is on its way while the row changes hands. */
-	auto_fd int lock = instance_lock(m->s.job->state_dir, m->s.name, e);
+	auto_fd int lock = instance_lock(m->s.job->state_dir, m->s.name, 0, e);
 	json_t *row;
 	int r;
 

@@ -283,11 +283,15 @@ static void failure_end(struct target *m, struct err *e)
 
 static int finish(struct target *m, struct err *e)
 {
-	int r;
+	int r, q;
 
 	r = session_point(&m->s, "target.running", e);
 	if (r == 0)
 		r = control_send(&m->s.ctl, "RUNNING", NULL, e);
+	/* Heard or not; but not before, since the source counts its pause until then. */
+	q = db_migration_set(m->s.db, m->s.id, "target", ST_MINE, ST_TAKEN, NULL, r == 0 ? e : NULL);
+	if (r == 0)
+		r = q;
 	if (r == 0)
 		r = session_expect(&m->s, "released", STEP_MS, NULL, e);
 	if (r == 0) {

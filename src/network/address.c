@@ -108,13 +108,15 @@ static bool taken_has(const struct taken *t, uint32_t a)
 }
 
 /* 1: free, 0: taken, -errno. */
-static int address_is_free(const char *network, const struct taken *t, uint32_t a, struct err *e)
+static int address_is_free(const char *network, const struct taken *t, uint32_t a, const uint8_t mac[6],
+			   struct err *e)
 {
+	uint8_t who[6];
 	int r;
 
 	if (taken_has(t, a))
 		return 0;
-	r = link_probe_ipv4(network, htonl(a), 120, e);
+	r = link_probe_ipv4(network, htonl(a), mac, who, e);
 	return r < 0 ? r : !r;
 }
 
@@ -138,7 +140,7 @@ static int ranges_of(const char *network, const json_t *config, const struct bri
 }
 
 static int address_search(const char *network, const json_t *config, const struct bridge_net *net,
-			  const struct taken *t, uint32_t *ret, struct err *e)
+			  const struct taken *t, const uint8_t mac[6], uint32_t *ret, struct err *e)
 {
 	uint32_t mask = ~0u << (32 - net->prefix), host = ntohl(net->address);
 	struct range ranges[RANGES_MAX];
@@ -151,7 +153,7 @@ static int address_search(const char *network, const json_t *config, const struc
 			if (a == host || (a & mask) != (host & mask) || a == (host & mask) ||
 			    a == (host | ~mask))
 				continue;
-			r = address_is_free(network, t, (uint32_t)a, e);
+			r = address_is_free(network, t, (uint32_t)a, mac, e);
 			if (r < 0)
 				return r;
 			if (r > 0) {
@@ -165,9 +167,10 @@ static int address_search(const char *network, const json_t *config, const struc
 		       "no address is left in network %s: widen ipv4.address or ipv4.dhcp.ranges", network);
 }
 
-int bridge_address_pick(struct db *db, const char *network, const char *instance, uint32_t wanted,
-			uint32_t *ret, struct err *e)
+int bridge_address_pick(struct db *db, const char *network, const char *instance, const uint8_t mac[6],
+			uint32_t wanted, uint32_t *ret, struct err *e)
 {
+	char text[INET_ADDRSTRLEN];
 	struct taken t = { 0 };
 	struct bridge_net net;
 	const json_t *config;
@@ -186,11 +189,12 @@ int bridge_address_pick(struct db *db, const char *network, const char *instance
 		r = taken_read(db, instance, &t, e);
 	if (r == 0 && net.address && wanted) {
 		if (taken_has(&t, ntohl(wanted)))
-			r = err_set(e, -EADDRINUSE, "its address is in use by another instance of this host");
+			r = err_set(e, -EADDRINUSE, "its address %s belongs to another instance of this host",
+				    inet_ntop(AF_INET, &wanted, text, sizeof(text)));
 		else
 			*ret = wanted;
 	} else if (r == 0 && net.address) {
-		r = address_search(network, config, &net, &t, ret, e);
+		r = address_search(network, config, &net, &t, mac, ret, e);
 	}
 	free(t.a);
 	json_decref(row);

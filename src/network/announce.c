@@ -10,6 +10,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,6 +20,9 @@
 
 #include "base/fd.h"
 #include "network/link.h"
+
+#define PROBES 3
+#define PROBE_WAIT_MS 40
 
 struct arp_frame {
 	struct ethhdr eth;
@@ -161,8 +165,22 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* 1: an answer for `ipv4` came before the deadline; 0: none. */
-static int arp_answer_wait(int fd, uint32_t ipv4, int64_t deadline)
+/* Does this message say that somebody else has `ipv4`, or is about to take it (RFC 5227 2.1.1: whose probe
+ * comes while ours are out)?  Whoever uses it as a sender has it, whatever kind of message it is. */
+static bool arp_claims(const struct arp_frame *f, uint32_t ipv4, const uint8_t ours[2][6])
+{
+	static const uint8_t nobody[4];
+
+	if (f->eth.h_proto != htons(ETH_P_ARP) || memcmp(f->sender_mac, ours[0], 6) == 0 ||
+	    memcmp(f->sender_mac, ours[1], 6) == 0)
+		return false;
+	if (memcmp(f->sender_ip, nobody, 4) == 0)
+		return memcmp(f->target_ip, &ipv4, 4) == 0;
+	return memcmp(f->sender_ip, &ipv4, 4) == 0;
+}
+
+/* 1: somebody claimed `ipv4` before the deadline; 0: nobody. */
+static int arp_answer_wait(int fd, uint32_t ipv4, const uint8_t ours[2][6], int64_t deadline, uint8_t ret_mac[6])
 {
 	for (;;) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -177,34 +195,36 @@ static int arp_answer_wait(int fd, uint32_t ipv4, int64_t deadline)
 		n = recv(fd, &f, sizeof(f), MSG_DONTWAIT);
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return -errno;
-		/* Whoever uses it as a sender has it, whatever kind of message it is. */
-		if (n >= (ssize_t)sizeof(f) && f.eth.h_proto == htons(ETH_P_ARP) &&
-		    memcmp(f.sender_ip, &ipv4, 4) == 0)
+		if (n >= (ssize_t)sizeof(f) && arp_claims(&f, ipv4, ours)) {
+			memcpy(ret_mac, f.sender_mac, 6);
 			return 1;
+		}
 	}
 }
 
-int link_probe_ipv4(const char *bridge, uint32_t ipv4, int timeout_ms, struct err *e)
+int link_probe_ipv4(const char *bridge, uint32_t ipv4, const uint8_t mac[6], uint8_t ret_mac[6], struct err *e)
 {
 	struct sockaddr_ll to;
 	auto_fd int fd = packet_open(bridge, ETH_P_ARP, &to, e);
 	struct ifreq ifr = { 0 };
-	int64_t deadline = now_ms() + timeout_ms;
 	struct arp_frame f;
+	uint8_t ours[2][6];
 
 	if (fd < 0)
 		return fd;
 	strncpy(ifr.ifr_name, bridge, IFNAMSIZ - 1);
 	if (ioctl(fd, SIOCGIFHWADDR, &ifr) < 0)
 		return err_sys(e, -errno, "cannot read the address of %s", bridge);
-	/* RFC 5227 2.1.1: the sender address is 0, so that nobody's table is changed by the question. */
-	arp_fill(&f, (const uint8_t *)ifr.ifr_hwaddr.sa_data, 0, ipv4);
-	for (int tries = 0; tries < 2; tries++) {
-		int64_t until = tries == 0 ? now_ms() + timeout_ms / 2 : deadline;
+	memcpy(ours[0], ifr.ifr_hwaddr.sa_data, 6);
+	memcpy(ours[1], mac, 6);
+	/* RFC 5227 2.1.1: the sender address is 0, so that nobody's table is changed by the question.  The bridge's
+	 * MAC, since frames with the container's would tell switches that it is here already. */
+	arp_fill(&f, ours[0], 0, ipv4);
+	for (int tries = 0; tries < PROBES; tries++) {
 		int r = frame_send(fd, &to, &f, sizeof(f), e);
 
 		if (r == 0)
-			r = arp_answer_wait(fd, ipv4, until);
+			r = arp_answer_wait(fd, ipv4, ours, now_ms() + PROBE_WAIT_MS, ret_mac);
 		if (r < 0)
 			return err_sys(e, r, "cannot ask %s who has an address", bridge);
 		if (r > 0)

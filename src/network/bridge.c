@@ -26,19 +26,6 @@ static const char *config_str(const json_t *row, const char *key)
 	return s && *s ? s : NULL;
 }
 
-static int mac_parse(const char *text, uint8_t ret[6])
-{
-	unsigned v[6];
-	char end;
-
-	if (strlen(text) != 17 ||
-	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &end) != 6)
-		return -EINVAL;
-	for (int i = 0; i < 6; i++)
-		ret[i] = (uint8_t)v[i];
-	return ret[0] & 1 ? -EINVAL : 0;
-}
-
 /* A bridge without an address of its own takes the lowest of its ports', and changes it when containers
  * come and go: every neighbour's table would be wrong then.  So it gets one, once, kept in the row. */
 static int mac_of(struct db *db, json_t *row, uint8_t ret[6], struct err *e)
@@ -49,7 +36,7 @@ static int mac_of(struct db *db, json_t *row, uint8_t ret[6], struct err *e)
 	if (!text)
 		text = config_str(row, "volatile.bridge.hwaddr");
 	if (text) {
-		if (mac_parse(text, ret) < 0)
+		if (link_mac_parse(text, ret) < 0 || ret[0] & 1)
 			return err_set(e, -EINVAL, "bridge.hwaddr \"%s\" is no address of a network card", text);
 		return 0;
 	}

@@ -27,10 +27,10 @@ int bridge_parse_cidr(const char *text, struct bridge_net *ret);
  * and taken up by the running dnsmasq (SIGHUP); nothing to do without one.  Takes the network's lock. */
 int bridge_hosts_refresh(struct db *db, const char *state_dir, const char *name, struct err *e);
 
-/* An address for a container: `wanted` (network order) if it is not 0 and free, else the first of the
- * ranges that no row of ours has and that nobody on the layer 2 answers for.  The caller holds the
- * network's lock until the row has it. */
-int bridge_address_pick(struct db *db, const char *network, const char *instance, uint32_t wanted,
-			uint32_t *ret, struct err *e);
+/* An address for a container with this MAC: `wanted` (network order) if it is not 0 and no other row of ours
+ * has it (-EADDRINUSE; the layer 2 is not asked), else the first of the ranges that no row has and that nobody
+ * on the layer 2 answers for.  The caller holds the network's lock until the row has it. */
+int bridge_address_pick(struct db *db, const char *network, const char *instance, const uint8_t mac[6],
+			uint32_t wanted, uint32_t *ret, struct err *e);
 /* Held while an address is picked and written down; the descriptor is the lock. */
 int bridge_lock(const char *state_dir, const char *name, struct err *e);

@@ -17,6 +17,8 @@
 #include "base/mem.h"
 #include "base/parse.h"
 
+#define LEASES_MAX (4u << 20)
+
 static int net_path(const char *state_dir, const char *name, const char *file, char **ret, struct err *e)
 {
 	if (asprintf(ret, "%s/networks/%s%s%s", state_dir, name, *file ? "/" : "", file) < 0)
@@ -106,9 +108,40 @@ static int file_put(const char *state_dir, const char *name, const char *file, c
 	return r < 0 ? err_sys(e, r, "cannot write %s", path) : 0;
 }
 
-static int hosts_write(struct db *db, const char *state_dir, const char *name, struct err *e)
+/* dnsmasq answers for the name of who has a lease, until that is over, though he has left or has got another
+ * address.  What it has to be told: the leases of rows; *ret_others: there are more. */
+static int leases_own(const char *state_dir, const char *name, const struct buf *hosts, struct buf *ret,
+		      bool *ret_others, struct err *e)
 {
-	auto_buf hosts = BUF_INIT, names = BUF_INIT;
+	auto_free char *path = NULL, *text = NULL;
+	char *save = NULL;
+	int r = net_path(state_dir, name, "leases", &path, e);
+
+	*ret_others = false;
+	if (r < 0)
+		return r;
+	r = fd_read_file_at(AT_FDCWD, path, LEASES_MAX, &text, NULL);
+	if (r < 0)
+		return r == -ENOENT ? 0 : err_sys(e, r, "cannot read %s", path);
+	for (char *line = strtok_r(text, "\n", &save); line && r == 0; line = strtok_r(NULL, "\n", &save)) {
+		char mac[18], ip[INET_ADDRSTRLEN], key[48];
+
+		if (sscanf(line, "%*s %17s %15s", mac, ip) == 2)
+			snprintf(key, sizeof(key), "%s,%s,", mac, ip);
+		else
+			key[0] = '\0';
+		if (hosts->data && strcasestr(hosts->data, key))
+			r = buf_addf(ret, "%s\n", line);
+		else
+			*ret_others = true;
+	}
+	return r < 0 ? err_sys(e, r, "network %s", name) : 0;
+}
+
+/* *ret_hosts: what was written for DHCP. */
+static int hosts_write(struct db *db, const char *state_dir, const char *name, struct buf *ret_hosts, struct err *e)
+{
+	auto_buf names = BUF_INIT;
 	json_t *rows, *row;
 	size_t i;
 	int r = db_instance_list(db, &rows, e);
@@ -116,7 +149,7 @@ static int hosts_write(struct db *db, const char *state_dir, const char *name, s
 	if (r < 0)
 		return r;
 	json_array_foreach(rows, i, row) {
-		r = hosts_add_row(&hosts, row, name);
+		r = hosts_add_row(ret_hosts, row, name);
 		if (r == 0)
 			r = names_add_row(&names, row, name);
 		if (r < 0)
@@ -125,21 +158,8 @@ static int hosts_write(struct db *db, const char *state_dir, const char *name, s
 	json_decref(rows);
 	if (r < 0)
 		return err_sys(e, r, "network %s", name);
-	r = file_put(state_dir, name, "dhcp-hosts", &hosts, e);
+	r = file_put(state_dir, name, "dhcp-hosts", ret_hosts, e);
 	return r < 0 ? r : file_put(state_dir, name, "names", &names, e);
-}
-
-int dnsmasq_hosts(struct db *db, const char *state_dir, const char *name, struct err *e)
-{
-	auto_fd int fd = dnsmasq_find(state_dir, name, e);
-	int r;
-
-	if (fd < 0)
-		return fd == -ESRCH ? 0 : fd;
-	r = hosts_write(db, state_dir, name, e);
-	if (r == 0 && syscall(SYS_pidfd_send_signal, fd, SIGHUP, NULL, 0) < 0 && errno != ESRCH)
-		r = err_sys(e, -errno, "cannot tell dnsmasq of network %s", name);
-	return r;
 }
 
 static int conf_write(const char *state_dir, const char *name, const json_t *row,
@@ -225,7 +245,9 @@ static bool dnsmasq_installed(void)
 int dnsmasq_start(struct db *db, const char *state_dir, const char *name, const json_t *row,
 		  const struct bridge_net *net, char **ret_note, struct err *e)
 {
+	auto_buf hosts = BUF_INIT, leases = BUF_INIT;
 	auto_free char *conf = NULL;
+	bool others;
 	int r = dnsmasq_stop(state_dir, name, e);
 
 	if (r < 0 || !net->address)
@@ -237,12 +259,56 @@ int dnsmasq_start(struct db *db, const char *state_dir, const char *name, const 
 	}
 	r = folder_ready(state_dir, name, e);
 	if (r == 0)
-		r = hosts_write(db, state_dir, name, e);
+		r = hosts_write(db, state_dir, name, &hosts, e);
+	if (r == 0)
+		r = leases_own(state_dir, name, &hosts, &leases, &others, e);
+	if (r == 0 && others)
+		r = file_put(state_dir, name, "leases", &leases, e);
 	if (r == 0)
 		r = conf_write(state_dir, name, row, net, e);
 	if (r == 0)
 		r = net_path(state_dir, name, "dnsmasq.conf", &conf, e);
 	return r < 0 ? r : dnsmasq_spawn(conf, e);
+}
+
+/* The lease file is dnsmasq's while it runs. */
+static int restart(struct db *db, const char *state_dir, const char *name, struct err *e)
+{
+	auto_free char *note = NULL;
+	struct bridge_net net;
+	json_t *row;
+	int r = db_network_get(db, name, &row, e);
+
+	if (r < 0)
+		return r;
+	r = bridge_parse_cidr(json_string_value(json_object_get(json_object_get(row, "config"), "ipv4.address")), &net);
+	if (r < 0)
+		err_set(e, r, "network %s: ipv4.address is not ADDRESS/PREFIX", name);
+	else
+		r = dnsmasq_start(db, state_dir, name, row, &net, &note, e);
+	json_decref(row);
+	return r;
+}
+
+int dnsmasq_hosts(struct db *db, const char *state_dir, const char *name, struct err *e)
+{
+	auto_fd int fd = dnsmasq_find(state_dir, name, e);
+	auto_buf hosts = BUF_INIT, leases = BUF_INIT;
+	bool others;
+	int r;
+
+	if (fd < 0)
+		return fd == -ESRCH ? 0 : fd;
+	r = hosts_write(db, state_dir, name, &hosts, e);
+	if (r == 0)
+		r = leases_own(state_dir, name, &hosts, &leases, &others, e);
+	if (r < 0)
+		return r;
+	if (others)
+		return restart(db, state_dir, name, e);
+	if (syscall(SYS_pidfd_send_signal, fd, SIGHUP, NULL, 0) < 0 && errno != ESRCH)
+		return err_sys(e, -errno, "cannot tell dnsmasq of network %s", name);
+	return 0;
 }
 
 int dnsmasq_stop(const char *state_dir, const char *name, struct err *e)

@@ -5,6 +5,7 @@
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,6 +31,19 @@ static int link_begin(struct rtnl *q, uint16_t type, int family, const char *ifn
 	rtnl_init(q, type, 0, sizeof(q->link));
 	q->link.ifi_family = (unsigned char)family;
 	q->link.ifi_index = index;
+	return 0;
+}
+
+int link_mac_parse(const char *text, uint8_t ret[6])
+{
+	unsigned v[6];
+	char end;
+
+	if (!text || strlen(text) != 17 ||
+	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &end) != 6)
+		return -EINVAL;
+	for (int i = 0; i < 6; i++)
+		ret[i] = (uint8_t)v[i];
 	return 0;
 }
 

@@ -21,5 +21,8 @@ bool link_exists(const char *ifname);
 /* Announces that `ipv4` (network order; 0: none) and `ipv6` (NULL: none) with this MAC are now behind
  * this host: gratuitous ARP and unsolicited NA sent out of the bridge as if from the container. */
 int link_announce(const char *bridge, const uint8_t mac[6], uint32_t ipv4, const uint8_t ipv6[16], struct err *e);
-/* RFC 5227 probe: 1 somebody answers for it, 0 free. Waits at most timeout_ms. */
-int link_probe_ipv4(const char *bridge, uint32_t ipv4, int timeout_ms, struct err *e);
+/* RFC 5227 probe for who is to have it (`mac`; what comes from there does not count): 1 somebody else has it or
+ * is just taking it, who is in ret_mac; 0 it is free, which takes 120 ms. */
+int link_probe_ipv4(const char *bridge, uint32_t ipv4, const uint8_t mac[6], uint8_t ret_mac[6], struct err *e);
+/* "00:16:3e:aa:bb:cc".  -EINVAL: not that form. */
+int link_mac_parse(const char *text, uint8_t ret[6]);

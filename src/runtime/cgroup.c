@@ -349,13 +349,17 @@ static int procs_have(const char *dir, pid_t pid)
 	return 0;
 }
 
-int cgroup_holds(const char *dir, pid_t pid)
+int cgroup_find(const char *dir, pid_t pid, char **ret)
 {
 	int r = procs_have(dir, pid);
 	struct dirent *de;
 	DIR *d;
 
-	if (r != 0)
+	if (r > 0) {
+		*ret = strdup(dir);
+		return *ret ? 1 : -ENOMEM;
+	}
+	if (r < 0)
 		return r;
 	d = opendir(dir);
 	while (d && r == 0 && (de = readdir(d))) {
@@ -363,9 +367,16 @@ int cgroup_holds(const char *dir, pid_t pid)
 
 		if (de->d_type != DT_DIR || strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
 			continue; /* liblxc makes `.lxc` for what is attached */
-		r = asprintf(&sub, "%s/%s", dir, de->d_name) < 0 ? -ENOMEM : cgroup_holds(sub, pid);
+		r = asprintf(&sub, "%s/%s", dir, de->d_name) < 0 ? -ENOMEM : cgroup_find(sub, pid, ret);
 	}
 	if (d)
 		closedir(d);
 	return r;
+}
+
+int cgroup_holds(const char *dir, pid_t pid)
+{
+	auto_free char *at = NULL;
+
+	return cgroup_find(dir, pid, &at);
 }

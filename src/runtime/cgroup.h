@@ -36,5 +36,6 @@ int cgroup_remove(const char *dir, bool v2, int timeout_ms);
 int cgroup_kill(const char *dir);
 /* Writes cgroup.freeze and waits until cgroup.events says so. -ETIMEDOUT. */
 int cgroup_freeze(const char *dir, bool frozen, int timeout_ms);
-/* 1: the process is in exactly this cgroup or below it. */
+/* 1: the process is in this cgroup or below it, *ret (malloc'd) is where; 0: it is not. */
+int cgroup_find(const char *dir, pid_t pid, char **ret);
 int cgroup_holds(const char *dir, pid_t pid);

@@ -223,6 +223,11 @@ uint32_t container_ipv4(const struct container *c)
 	return c->nic.there ? c->nic.address : 0;
 }
 
+const char *container_note(const struct container *c)
+{
+	return c->nic.note;
+}
+
 const char *container_hwaddr(const struct container *c)
 {
 	return c->nic.there ? c->nic.hwaddr : NULL;

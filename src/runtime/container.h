@@ -31,6 +31,8 @@ const char *container_host_link(const struct container *c); /* host end of eth0'
 const char *container_bridge(const struct container *c);    /* the bridge it belongs in; NULL */
 bool container_privileged(const struct container *c);
 uint32_t container_ipv4(const struct container *c);         /* network order; 0: none */
+/* After a start: a sentence when it could not keep its address; NULL. */
+const char *container_note(const struct container *c);
 const char *container_hwaddr(const struct container *c);    /* "00:16:3e:…"; NULL: no network card */
 void container_idmap(const struct container *c, uint32_t *ret_base, uint32_t *ret_size); /* size 0: privileged */
 const char *container_run_dir(const struct container *c);
@@ -51,7 +53,8 @@ struct start_options {
 	uint64_t monotonic_ns, boottime_ns;
 };
 
-/* -EALREADY: it runs.  After success it runs (RUNNING for liblxc) and run/NAME/ is written. */
+/* By who holds the instance's lock (runtime/lock.h), or whose row is OWN_INCOMING: what was left of the name is
+ * removed first, and would be removed from under another start.  -EALREADY: it runs.  After success it runs (RUNNING for liblxc) and run/NAME/ is written. */
 int container_start(struct container *c, const struct start_options *o, struct err *e);
 /* timeout_s: how long a clean shutdown may take, -1 for ever; force: at once. */
 int container_stop(struct container *c, bool force, int timeout_s, struct err *e);

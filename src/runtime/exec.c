@@ -47,12 +47,14 @@ struct exec {
 	int in[2], out[2], errs[2]; /* [0] read ends, [1] write ends */
 	int master, slave;
 	int report[2];              /* errno of a command that cannot be executed */
+	int cgroup;                 /* cgroup.procs of the cgroup it belongs in; -1: as liblxc leaves it */
 };
 
 static void exec_done(struct exec *x)
 {
 	int *const fds[] = { &x->in[0],	  &x->in[1],   &x->out[0], &x->out[1],	  &x->errs[0],
-			     &x->errs[1], &x->master, &x->slave,  &x->report[0], &x->report[1] };
+			     &x->errs[1], &x->master, &x->slave,  &x->report[0], &x->report[1],
+			     &x->cgroup };
 	struct words *const lists[] = { &x->command, &x->environment };
 
 	for (size_t i = 0; i < array_len(fds); i++)
@@ -236,6 +238,26 @@ static int ends_send(struct exec *x, struct err *e)
 	return r < 0 ? err_sys(e, r, "cannot hand over the command's ends") : 0;
 }
 
+/* liblxc puts what is attached into a cgroup2 of its own, `.lxc` below the container's, which nothing inside
+ * knows of and which another host need not have.  So it goes to where the init is, whose child it could be.  The
+ * kernel judges by who has opened the file: written to from inside, before anything of the command runs, it is
+ * still the host's. */
+static int cgroup_open(struct exec *x, struct err *e)
+{
+	auto_free char *dir = NULL, *path = NULL;
+	pid_t init = container_init_pid(x->c);
+	int r = x->c->cgroup && init ? cgroup_find(x->c->cgroup, init, &dir) : 0;
+
+	if (r < 0)
+		return err_sys(e, r, "the cgroup of instance %s", x->c->name);
+	if (r == 0)
+		return 0;
+	if (asprintf(&path, "%s/cgroup.procs", dir) < 0)
+		return err_sys(e, -ENOMEM, "instance %s", x->c->name);
+	x->cgroup = open(path, O_WRONLY | O_CLOEXEC);
+	return x->cgroup < 0 ? err_sys(e, -errno, "cannot open %s", path) : 0;
+}
+
 /* ------------------------------------ inside of the container --------------------------------- */
 
 static void signals_plain(void)
@@ -292,6 +314,9 @@ static int exec_inside(void *arg)
 {
 	struct exec *x = arg;
 
+	/* An init that has made groups with controllers below its own since takes nobody in any more: no harm. */
+	if (x->cgroup >= 0)
+		(void)!write(x->cgroup, "0", 1);
 	/* Before anything else: the standard descriptors that liblxc set up keep their numbers. */
 	if (x->detached)
 		detach(x);
@@ -434,6 +459,8 @@ static int exec_run(struct exec *x, struct lxc_container *lxc, struct err *e)
 	if (r == 0 && pipe2(x->report, O_CLOEXEC) < 0)
 		r = err_sys(e, -errno, "cannot make a pipe");
 	if (r == 0)
+		r = cgroup_open(x, e);
+	if (r == 0)
 		r = attach(x, lxc, &pid, e);
 	if (r < 0)
 		return r;
@@ -476,7 +503,7 @@ int instance_exec_run(struct job *j, struct err *e)
 {
 	__attribute__((cleanup(exec_done))) struct exec x = {
 		.j = j, .in = { -1, -1 }, .out = { -1, -1 }, .errs = { -1, -1 },
-		.master = -1, .slave = -1, .report = { -1, -1 }
+		.master = -1, .slave = -1, .report = { -1, -1 }, .cgroup = -1
 	};
 	const char *name = json_string_value(json_object_get(j->spec, "name"));
 	struct lxc_container *lxc;

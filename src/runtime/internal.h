@@ -14,6 +14,7 @@ struct nic {
 	bool there;
 	char *network;    /* name of the bridge */
 	char *hwaddr, *host_name, *mtu;
+	char *note;       /* after nic_assign: why it has another address; NULL: it kept its own */
 	uint32_t address; /* network order; 0: none */
 	struct bridge_net net;
 };

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,48 +20,6 @@
 
 #define STOP_TIMEOUT_DEFAULT 30
 
-static int lock_path(const char *state_dir, const char *name, char **ret, struct err *e)
-{
-	return asprintf(ret, "%s/locks/%s", state_dir, name) < 0 ? err_sys(e, -ENOMEM, "instance %s", name) : 0;
-}
-
-int instance_lock(const char *state_dir, const char *name, struct err *e)
-{
-	auto_free char *dir = NULL, *path = NULL;
-	int r = lock_path(state_dir, name, &path, e);
-
-	if (r == 0 && asprintf(&dir, "%s/locks", state_dir) < 0)
-		r = err_sys(e, -ENOMEM, "instance %s", name);
-	if (r == 0)
-		r = folder_make(dir, 0700, e);
-	while (r == 0) {
-		auto_fd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		struct stat st;
-
-		if (fd < 0)
-			return err_sys(e, -errno, "cannot open %s", path);
-		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-			return errno == EWOULDBLOCK ?
-				       err_set(e, -EBUSY,
-					       "instance %s is busy with another operation; try again when it is done",
-					       name) :
-				       err_sys(e, -errno, "cannot lock %s", path);
-		/* A deletion may have taken the file away between the two: then it locks nothing. */
-		if (fstat(fd, &st) == 0 && st.st_nlink > 0)
-			return fd_take(&fd);
-	}
-	return r;
-}
-
-/* By who holds it and has removed the instance. */
-static void lock_remove(const char *state_dir, const char *name)
-{
-	auto_free char *path = NULL;
-
-	if (lock_path(state_dir, name, &path, NULL) == 0)
-		unlink(path);
-}
-
 struct session {
 	struct job *j;
 	const char *name;
@@ -74,7 +31,8 @@ struct session {
 static void session_done(struct session *s)
 {
 	container_free(s->c);
-	fd_close(&s->lock);
+	if (s->lock >= 0)
+		instance_unlock(s->db, s->j->state_dir, s->name, &s->lock);
 	db_free(s->db);
 }
 
@@ -95,7 +53,7 @@ static int session_open(struct session *s, struct job *j, bool container, enum o
 	s->name = json_string_value(json_object_get(j->spec, "name"));
 	if (!s->name || strchr(s->name, '/'))
 		return err_set(e, -EINVAL, "the instance's name is missing");
-	s->lock = instance_lock(j->state_dir, s->name, e);
+	s->lock = instance_lock(j->state_dir, s->name, 0, e);
 	if (s->lock < 0)
 		return s->lock;
 	r = db_open(j->state_dir, &s->db, e);
@@ -244,6 +202,8 @@ int container_delete(struct container *c, struct err *e)
 	/* Its name may be answered for a while longer where this fails; the next start repairs it. */
 	if (r == 0 && c->nic.there)
 		bridge_hosts_refresh(c->db, c->state_dir, c->nic.network, NULL);
+	if (r == 0)
+		instance_lock_forget(c->db, c->state_dir, c->name);
 	return r;
 }
 
@@ -271,10 +231,7 @@ static int instance_delete_run(struct job *j, struct err *e)
 		r = db_instance_set_own(s.db, s.name, OWN_MINE, OWN_DELETING, e);
 	if (r == 0)
 		r = container_delete(s.c, e);
-	if (r < 0)
-		return r;
-	lock_remove(j->state_dir, s.name);
-	return lifecycle(&s, "instance-deleted");
+	return r < 0 ? r : lifecycle(&s, "instance-deleted");
 }
 
 /* ----------------------------------------- start, stop ---------------------------------------- */
@@ -286,11 +243,21 @@ static void announce(const struct container *c)
 	struct err why = { 0 };
 	uint8_t mac[6];
 
-	if (!hw || !bridge || !container_ipv4(c) ||
-	    sscanf(hw, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6)
+	if (!bridge || !container_ipv4(c) || link_mac_parse(hw, mac) < 0)
 		return;
 	if (link_announce(bridge, mac, container_ipv4(c), NULL, &why) < 0)
 		log_warn("%s: %s", container_name(c), err_text(&why));
+}
+
+/* What the user should know of a start that went well. */
+static int note_report(struct session *s)
+{
+	const char *note = container_note(s->c);
+
+	if (!note)
+		return 0;
+	log_warn("%s: %s", s->name, note);
+	return job_done_json(s->j, json_pack("{s:o}", "note", json_sprintf("%s: %s", s->name, note)));
 }
 
 static int start(struct session *s, struct err *e)
@@ -302,7 +269,9 @@ static int start(struct session *s, struct err *e)
 		announce(s->c);
 	if (r == 0)
 		r = db_instance_set_power(s->db, s->name, true, e);
-	return r < 0 ? r : db_instance_set_used(s->db, s->name, e);
+	if (r == 0)
+		r = db_instance_set_used(s->db, s->name, e);
+	return r < 0 ? r : note_report(s);
 }
 
 static int stop(struct session *s, struct err *e)

@@ -19,6 +19,7 @@ void nic_done(struct nic *n)
 	free(n->hwaddr);
 	free(n->host_name);
 	free(n->mtu);
+	free(n->note);
 	*n = (struct nic){ 0 };
 }
 
@@ -141,36 +142,102 @@ static bool in_subnet(const struct bridge_net *n, uint32_t a)
 	return n->address && (a & mask) == (n->address & mask) && a != n->address;
 }
 
+/* 1: somebody else on the network has it; *ret says which address and who. */
+static int address_ask(struct container *c, const uint8_t mac[6], uint32_t a, char **ret, struct err *e)
+{
+	char text[INET_ADDRSTRLEN];
+	uint8_t who[6];
+	int r = link_probe_ipv4(c->nic.network, a, mac, who, e);
+
+	if (r <= 0)
+		return r;
+	inet_ntop(AF_INET, &a, text, sizeof(text));
+	if (asprintf(ret, "%s is in use on network %s by %02x:%02x:%02x:%02x:%02x:%02x", text, c->nic.network, who[0],
+		     who[1], who[2], who[3], who[4], who[5]) < 0) {
+		*ret = NULL;
+		return err_sys(e, -ENOMEM, "eth0");
+	}
+	return 1;
+}
+
+/* While it was stopped its address may have become somebody else's: the other hosts of the layer 2 know only of
+ * what answers.  One that the daemon gave it is given up (*wanted becomes 0), one that it was told is not. */
+static int address_still(struct container *c, const uint8_t mac[6], bool fixed, uint32_t *wanted, char **ret_lost,
+			 struct err *e)
+{
+	int r = address_ask(c, mac, *wanted, ret_lost, e);
+
+	if (r <= 0)
+		return r;
+	if (fixed)
+		return err_set(e, -EADDRINUSE,
+			       "its address %s; change ipv4.address of its device eth0, or stop whoever that is",
+			       *ret_lost);
+	*wanted = 0;
+	return 0;
+}
+
+static int address_note(struct container *c, const char *lost, struct err *e)
+{
+	char text[INET_ADDRSTRLEN];
+
+	inet_ntop(AF_INET, &c->nic.address, text, sizeof(text));
+	free(c->nic.note);
+	if (asprintf(&c->nic.note, "its address %s: it has got %s instead", lost, text) < 0) {
+		c->nic.note = NULL;
+		return err_sys(e, -ENOMEM, "eth0");
+	}
+	return 0;
+}
+
+static int address_keep(struct container *c, uint32_t a, struct err *e)
+{
+	const char *network = container_config_str(c, "volatile.eth0.network");
+	char text[INET_ADDRSTRLEN];
+	int r = 0;
+
+	if (!network || strcmp(network, c->nic.network) != 0)
+		r = key_write(c, "volatile.eth0.network", c->nic.network, e);
+	if (r == 0 && a && (a != c->nic.address || !container_config_str(c, "volatile.eth0.ipv4.address"))) {
+		inet_ntop(AF_INET, &a, text, sizeof(text));
+		r = key_write(c, "volatile.eth0.ipv4.address", text, e);
+	}
+	c->nic.address = a;
+	return r;
+}
+
 /* moving_in: the address belongs to a container that still runs elsewhere: it is kept, whoever answers. */
 static int address_assign(struct container *c, bool moving_in, struct err *e)
 {
-	const char *network = container_config_str(c, "volatile.eth0.network");
 	bool fixed = str(json_object_get(c->devices, "eth0"), "ipv4.address") != NULL;
 	uint32_t wanted = c->nic.address, got;
-	char text[INET_ADDRSTRLEN];
-	int r;
+	auto_free char *lost = NULL;
+	auto_fd int lock = -1;
+	uint8_t mac[6];
+	int r = link_mac_parse(c->nic.hwaddr, mac);
 
+	if (r < 0)
+		return err_set(e, r, "\"%s\" is no address of a network card", c->nic.hwaddr);
 	if (!moving_in && !fixed && wanted && !in_subnet(&c->nic.net, wanted))
 		wanted = 0;
-	r = bridge_address_pick(c->db, c->nic.network, c->name, wanted, &got, e);
-	if (r == -EADDRINUSE && !moving_in && !fixed)
-		r = bridge_address_pick(c->db, c->nic.network, c->name, 0, &got, e);
+	if (!moving_in && wanted && c->nic.net.address)
+		r = address_still(c, mac, fixed, &wanted, &lost, e);
 	if (r < 0)
 		return r;
-	if (!network || strcmp(network, c->nic.network) != 0)
-		r = key_write(c, "volatile.eth0.network", c->nic.network, e);
-	if (r == 0 && got && (got != c->nic.address ||
-			      !container_config_str(c, "volatile.eth0.ipv4.address"))) {
-		inet_ntop(AF_INET, &got, text, sizeof(text));
-		r = key_write(c, "volatile.eth0.ipv4.address", text, e);
-	}
-	c->nic.address = got;
-	return r;
+	/* Only now: 120 ms of each start are no reason for others to wait. */
+	lock = bridge_lock(c->state_dir, c->nic.network, e);
+	if (lock < 0)
+		return lock;
+	r = bridge_address_pick(c->db, c->nic.network, c->name, mac, wanted, &got, e);
+	if (r == -EADDRINUSE && !moving_in && !fixed)
+		r = bridge_address_pick(c->db, c->nic.network, c->name, mac, 0, &got, e);
+	if (r == 0)
+		r = address_keep(c, got, e);
+	return r == 0 && lost ? address_note(c, lost, e) : r;
 }
 
 int nic_assign(struct container *c, bool moving_in, struct err *e)
 {
-	auto_fd int lock = -1;
 	int r;
 
 	if (!c->nic.there)
@@ -179,13 +246,8 @@ int nic_assign(struct container *c, bool moving_in, struct err *e)
 		return err_set(e, -ENODEV, "the bridge of network %s is not there; restart the daemon or bring the network up",
 			       c->nic.network);
 	r = names_make(c, e);
-	if (r < 0)
-		return r;
-	lock = bridge_lock(c->state_dir, c->nic.network, e);
-	if (lock < 0)
-		return lock;
-	r = address_assign(c, moving_in, e);
-	fd_close(&lock);
+	if (r == 0)
+		r = address_assign(c, moving_in, e);
 	if (r == 0)
 		r = bridge_hosts_refresh(c->db, c->state_dir, c->nic.network, e);
 	return r;

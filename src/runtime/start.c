@@ -294,11 +294,17 @@ static int first_process_check(struct container *c, struct err *e)
 	return init_check(c->rootfs, command.data, e);
 }
 
-static int start_once(struct container *c, const struct start_options *o, const struct clock_offsets *clocks,
-		      struct err *e)
+static int start_steps(struct container *c, const struct start_options *o, const struct clock_offsets *clocks,
+		       struct err *e)
 {
-	int r = leftovers_remove(c, e);
+	int r = o->mode == START_NORMAL ? first_process_check(c, e) : 0;
 
+	if (r == 0)
+		r = folders_make(c, e);
+	if (r == 0)
+		r = nic_assign(c, o->mode == START_WAITING, e);
+	if (r == 0)
+		r = leftovers_remove(c, e);
 	if (r == 0)
 		r = run_dir_fill(c, o, e);
 	log_trim(c);
@@ -314,17 +320,9 @@ static int start_once(struct container *c, const struct start_options *o, const 
 	return r;
 }
 
-/* liblxc 5.0.2 gave up on its monitor's cgroup once in some hundred starts right after the end of a container of
- * the same name (ERANGE after its 1,000 tries; the folder was free before and after): seen, not explained. */
-static bool start_worth_another(const struct err *e)
-{
-	return strstr(err_text(e), "monitor cgroup") != NULL;
-}
-
 int container_start(struct container *c, const struct start_options *o, struct err *e)
 {
 	struct clock_offsets clocks;
-	struct err why = { 0 };
 	/* First: what was asked for is meant for now. */
 	int r = clock_offsets_for(o->monotonic_ns, o->boottime_ns, &clocks, e);
 
@@ -334,18 +332,8 @@ int container_start(struct container *c, const struct start_options *o, struct e
 		return err_set(e, -EALREADY, "instance %s is running already", c->name);
 	if (access(c->rootfs, F_OK) < 0)
 		return err_sys(e, -errno, "the root file system %s", c->rootfs);
-	r = o->mode == START_NORMAL ? first_process_check(c, &why) : 0;
-	if (r == 0)
-		r = folders_make(c, &why);
-	if (r == 0)
-		r = nic_assign(c, o->mode == START_WAITING, &why);
-	if (r == 0)
-		r = start_once(c, o, &clocks, &why);
-	if (r < 0 && start_worth_another(&why)) {
-		usleep(100000);
-		r = start_once(c, o, &clocks, &why);
-	}
-	return r < 0 ? err_set(e, r, "instance %s: %s", c->name, err_text(&why)) : 0;
+	r = start_steps(c, o, &clocks, e);
+	return r < 0 ? err_context(e, r, "instance %s", c->name) : 0;
 }
 
 int container_wait_over(struct container *c, struct err *e)

@@ -36,6 +36,9 @@ for kind in unprivileged privileged; do
 	like "$kind: it lives on" "$(gw exec $c -- ps)" 'sleep 4242'
 	is "$kind: its parent is the container's init" \
 		"$(gw exec $c -- sh -c 'for p in /proc/[0-9]*; do grep -q 4242 $p/cmdline 2>/dev/null && cut -d" " -f4 $p/stat; done' | head -n 1)" 1
+	is "$kind: it is in the cgroups of its init" "$(gw exec $c -- sh -c 'for p in /proc/[0-9]*; do
+		grep -q ^sleep.4242 $p/cmdline && cat $p/cgroup; done 2>/dev/null')" "$(gw exec $c -- cat /proc/1/cgroup)"
+	is "$kind: so is what is attached" "$(gw exec $c -- cat /proc/self/cgroup)" "$(gw exec $c -- cat /proc/1/cgroup)"
 	is "$kind: its clocks began with it" "$(gw exec $c -- sh -c 'read a b < /proc/uptime; [ ${a%.*} -lt 60 ] && echo young')" young
 
 	gw exec $c -- sh -c 'echo mark > /root/mark'
@@ -96,12 +99,28 @@ on h1 sh -c 'chmod 0644 $GODWIT_DIR/pools/default/containers/c1/rootfs/bin/busyb
 refuses "an init that cannot be executed" 'first process /sbin/init cannot be executed: its mode' gw start h1:c1
 gw delete h1:c1
 
+# A command that fails at once, while the client is still opening its channels: the last of them comes late.
+gw launch h1:busybox h1:c1 >/dev/null
+for late in 1 2 3 4; do
+	on h1 python3 "$here/tests/lib/slow_socket.py" "$GODWIT_HOSTS/h1/tmp/slow$late" "$GODWIT_HOSTS/h1/state/unix.socket" $late 0.7 \
+		2>/dev/null & slow=$!
+	slow_up() { test -S "$GODWIT_HOSTS/h1/tmp/slow$late"; }
+	within "a slow way to the daemon" 10 slow_up
+	is "a command that is not there, channel $late coming late" \
+		"$(on h1 env GODWIT_SOCKET="$GODWIT_HOSTS/h1/tmp/slow$late" godwit exec -T c1 -- /nothere 2>/dev/null </dev/null; echo $?)" 127
+	kill $slow; wait $slow 2>/dev/null
+done
+is "forty at a time: each says so" \
+	"$(for i in $(seq 40); do (gw exec -T h1:c1 -- /nothere 2>/dev/null </dev/null; echo $?) & done | sort | uniq -c | tr -s ' ')" " 40 127"
+gw delete -f h1:c1
+
 # The power fails under a running container; what was written stays.
 gw launch h1:busybox h1:c1 >/dev/null
 gw exec h1:c1 -- sh -c 'echo kept > /root/kept; sync'
 "$hosts" power-off h1; "$hosts" power-on h1
 within "after a power failure the daemon serves again" 20 gw list h1:
-[ "$(status_of h1 c1)" = Running ] || gw start h1:c1
+runs_again() { [ "$(status_of h1 c1)" = Running ]; }
+within "and what ran is started again" 20 runs_again
 is "the container's files are there" "$(gw exec h1:c1 -- cat /root/kept)" kept
 gw delete -f h1:c1
 is "nothing is left of all that" "$(count)" "$empty"

@@ -11,8 +11,9 @@ for kind in unprivileged privileged; do
 	flag=; [ $kind = privileged ] && flag=--privileged
 	gw launch $flag h1:busybox h1:c1 >/dev/null || { not_ok "$kind: launch"; continue; }
 	gw exec h1:c1 -- sh -c 'echo before > /root/file; ln -s file /root/link; mkdir -p /root/d; chown 1000:1000 /root/d'
-	gw exec --detach h1:c1 -- sh -c 'i=0; while :; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done'
+	gw exec --detach h1:c1 -- sh -c 'echo $$ > /tmp/pid; i=0; while :; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done'
 	address=$(address_of h1 c1); mac=$(gw exec h1:c1 -- cat /sys/class/net/eth0/address)
+	cgroups=$(gw exec h1:c1 -- sh -c 'cat /proc/$(cat /tmp/pid)/cgroup')
 	u=$(up h1:c1)
 	is "$kind: a dry run says that it could" "$(gw move --dry-run h1:c1 h2: 2>&1)" "c1 could move to h2."
 	is "$kind: and moves nothing" "$(status_of h1 c1) $(status_of h2 c1)" "Running "
@@ -25,6 +26,7 @@ for kind in unprivileged privileged; do
 	is "$kind: with their owners" "$(gw exec h2:c1 -- stat -c %u:%g /root/d)" 1000:1000
 	n=$(gw exec h2:c1 -- cat /tmp/n); sleep 1
 	check "$kind: what was started detached runs on" test "$(gw exec h2:c1 -- cat /tmp/n)" -gt "$n"
+	is "$kind: in the same cgroups" "$(gw exec h2:c1 -- sh -c 'cat /proc/$(cat /tmp/pid)/cgroup')" "$cgroups"
 	v=$(up h2:c1)
 	check "$kind: its uptime went on ($u s, then $v s)" test "$v" -ge "$u" -a "$v" -le $((u + 60))
 	is "$kind: for liblxc it is an ordinary container" "$(monitor_state h2 c1)" RUNNING

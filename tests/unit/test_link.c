@@ -12,11 +12,14 @@
 #include <netpacket/packet.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -175,12 +178,50 @@ static void announcements(void **state)
 	db_free(db);
 }
 
+static void hwaddr_read(const char *link, uint8_t ret[6])
+{
+	struct ifreq ifr = { 0 };
+	auto_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strncpy(ifr.ifr_name, link, IFNAMSIZ - 1);
+	assert_int_equal(ioctl(fd, SIOCGIFHWADDR, &ifr), 0);
+	memcpy(ret, ifr.ifr_hwaddr.sa_data, 6);
+}
+
+/* A process that asks for `ip` in namespace `net`, by vb, all the time, as RFC 5227 wants it. */
+static pid_t probes_send(int net, const uint8_t mac[6], uint32_t ip)
+{
+	uint8_t f[42] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 8, 6, 0, 1, 8, 0, 6, 4, 0, 1 };
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_protocol = htons(0x0806), .sll_halen = 6 };
+	pid_t pid = fork();
+	int fd;
+
+	if (pid)
+		return pid;
+	memcpy(f + 6, mac, 6);
+	memcpy(f + 22, mac, 6);
+	memcpy(f + 38, &ip, 4);
+	if (setns(net, CLONE_NEWNET) < 0)
+		_exit(1);
+	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	to.sll_ifindex = (int)if_nametoindex("vb");
+	for (int i = 0; i < 500; i++) {
+		if (sendto(fd, f, sizeof(f), 0, (struct sockaddr *)&to, sizeof(to)) < 0)
+			_exit(1);
+		usleep(10000);
+	}
+	_exit(0);
+}
+
 /* 10.9.9.0/29 has .1 to .6: .1 is the bridge's, .2 a row's, .3 somebody answers for in a namespace beyond
  * the bridge, so .4 is the first free one. */
 static void address_choice(void **state)
 {
+	static const uint8_t mac[6] = { 0, 0x16, 0x3e, 1, 2, 3 };
 	uint32_t got, three = htonl(0x0a090903);
+	uint8_t vb[6], who[6];
 	struct err e = { 0 };
+	pid_t pid;
 	struct db *db;
 	json_t *row;
 	int here, there;
@@ -206,6 +247,7 @@ static void address_choice(void **state)
 	assert_int_equal(rtnl_call(&q), 0);
 	assert_int_equal(setns(there, CLONE_NEWNET), 0);
 	assert_int_equal(link_set_up("vb", true, &e), 0);
+	hwaddr_read("vb", vb);
 	rtnl_init(&in, RTM_NEWADDR, NLM_F_CREATE, sizeof(in.addr));
 	in.addr.ifa_family = AF_INET;
 	in.addr.ifa_prefixlen = 29;
@@ -215,16 +257,27 @@ static void address_choice(void **state)
 	assert_int_equal(setns(here, CLONE_NEWNET), 0);
 	usleep(50000); /* the bridge port comes up */
 
-	assert_int_equal(link_probe_ipv4("br-t0", three, 300, &e), 1);
-	assert_int_equal(link_probe_ipv4("br-t0", htonl(0x0a090905), 60, &e), 0);
+	assert_int_equal(link_probe_ipv4("br-t0", three, mac, who, &e), 1);
+	assert_memory_equal(who, vb, 6);
+	/* Who asks for itself is not told that it has it. */
+	assert_int_equal(link_probe_ipv4("br-t0", three, vb, who, &e), 0);
+	assert_int_equal(link_probe_ipv4("br-t0", htonl(0x0a090905), mac, who, &e), 0);
+	/* Another host is about to take it: its container does not answer yet. */
+	pid = probes_send(there, vb, htonl(0x0a090905));
+	usleep(20000);
+	assert_int_equal(link_probe_ipv4("br-t0", htonl(0x0a090906), mac, who, &e), 0);
+	assert_int_equal(link_probe_ipv4("br-t0", htonl(0x0a090905), mac, who, &e), 1);
+	assert_memory_equal(who, vb, 6);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	row = json_pack("{s:s, s:{s:s}}", "name", "other", "config", "volatile.eth0.ipv4.address", "10.9.9.2");
 	assert_int_equal(db_instance_create(db, row, OWN_MINE, &e), 0);
 	json_decref(row);
-	assert_int_equal(bridge_address_pick(db, "br-t0", "me", 0, &got, &e), 0);
+	assert_int_equal(bridge_address_pick(db, "br-t0", "me", mac, 0, &got, &e), 0);
 	assert_int_equal(ntohl(got), 0x0a090904);
-	assert_int_equal(bridge_address_pick(db, "br-t0", "me", htonl(0x0a090902), &got, &e), -EADDRINUSE);
+	assert_int_equal(bridge_address_pick(db, "br-t0", "me", mac, htonl(0x0a090902), &got, &e), -EADDRINUSE);
 	/* Its own address is not somebody else's. */
-	assert_int_equal(bridge_address_pick(db, "br-t0", "other", htonl(0x0a090902), &got, &e), 0);
+	assert_int_equal(bridge_address_pick(db, "br-t0", "other", mac, htonl(0x0a090902), &got, &e), 0);
 	close(there);
 	close(here);
 	assert_int_equal(link_delete("va", &e), 0);

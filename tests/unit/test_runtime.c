@@ -197,22 +197,89 @@ static const char *lock_file(const char *name)
 	return path;
 }
 
+static bool lock_file_there(const char *name)
+{
+	return faccessat(-100, lock_file(name), F_OK, 0) == 0;
+}
+
+static void row_make(struct db *db, const char *name)
+{
+	json_t *row = json_pack("{s:s}", "name", name);
+	struct err e;
+
+	assert_int_equal(db_instance_create(db, row, OWN_MINE, &e), 0);
+	json_decref(row);
+}
+
 static void locks(void **state)
 {
 	struct err e;
-	int a = instance_lock(top, "c1", &e), b;
+	struct db *db;
+	int a, b;
 
+	assert_int_equal(db_open(top, &db, &e), 0);
+	row_make(db, "c1");
+	row_make(db, "c2");
+	a = instance_lock(top, "c1", 0, &e);
 	assert_true(a >= 0);
-	assert_int_equal(instance_lock(top, "c1", &e), -EBUSY);
-	b = instance_lock(top, "c2", &e);
+	assert_int_equal(instance_lock(top, "c1", 0, &e), -EBUSY);
+	b = instance_lock(top, "c2", 0, &e);
 	assert_true(b >= 0);
-	close(b);
+	instance_unlock(db, top, "c2", &b);
+	assert_int_equal(b, -1);
+	assert_true(lock_file_there("c2"));
 	/* The file of a held lock is taken away: the next one does not stumble over it. */
 	assert_int_equal(unlinkat(-100, lock_file("c1"), 0), 0);
 	close(a);
-	a = instance_lock(top, "c1", &e);
+	a = instance_lock(top, "c1", 0, &e);
 	assert_true(a >= 0);
+
+	/* An instance that goes while somebody has its lock: the file goes with the lock. */
+	assert_int_equal(db_instance_delete(db, "c1", &e), 0);
+	instance_lock_forget(db, top, "c1");
+	assert_true(lock_file_there("c1"));
+	instance_unlock(db, top, "c1", &a);
+	assert_false(lock_file_there("c1"));
+
+	/* What a job that died has left goes, what is in use or an instance's stays. */
+	close(instance_lock(top, "c3", 0, &e));
+	b = instance_lock(top, "c4", 0, &e);
+	instance_locks_tidy(db, top);
+	assert_false(lock_file_there("c3"));
+	assert_true(lock_file_there("c4"));
+	assert_true(lock_file_there("c2"));
+	instance_unlock(db, top, "c4", &b);
+	assert_false(lock_file_there("c4"));
+	db_free(db);
+}
+
+/* A lock file is removed, and made and locked anew, while somebody waits for the old one: there is one owner. */
+static void lock_removed_under_waiter(void **state)
+{
+	int a, b, status;
+	char path[96];
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/waited", top);
+	a = fd_lock_file(path, 0);
+	assert_true(a >= 0);
+	assert_int_equal(fd_lock_file(path, 0), -EWOULDBLOCK);
+	pid = fork();
+	if (pid == 0) {
+		close(a);
+		_exit(fd_lock_file(path, 5000) < 0);
+	}
+	usleep(100000);
+	assert_int_equal(unlink(path), 0);
+	b = fd_lock_file(path, 0);
+	assert_true(b >= 0);
 	close(a);
+	usleep(200000);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	close(b);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(unlink(path), 0);
 }
 
 static void cgroups(void **state)
@@ -307,7 +374,8 @@ int main(void)
 		cmocka_unit_test(first_process_named),
 		cmocka_unit_test(pid_files), cmocka_unit_test(pid_used_again), cmocka_unit_test(pid_that_ended),
 		cmocka_unit_test(clocks),    cmocka_unit_test(clock_namespace), cmocka_unit_test(profiles),
-		cmocka_unit_test(locks),     cmocka_unit_test(cgroups),
+		cmocka_unit_test(locks),     cmocka_unit_test(lock_removed_under_waiter),
+		cmocka_unit_test(cgroups),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
