@@ -20,7 +20,10 @@ int checkpoint_dump(const struct cr_opts *o, struct refusals *ret_refusals, stru
 	if (r < 0)
 		return r;
 	*ret = (struct cr_stats){ .freezing_us = times.freeze_us, .frozen_us = times.frozen_us,
-				  .memdump_us = times.pages_us, .memwrite_us = times.pages_us };
+				  .memdump_us = times.pages_us, .memwrite_us = times.pages_us,
+				  .pages_scanned = times.mem.pages, .pages_written = times.mem.written,
+				  .shpages_scanned = times.mem.shm_pages,
+				  .shpages_written = times.mem.shm_written };
 	return 0;
 }
 

@@ -527,7 +527,8 @@ static int stage_pages(struct run *run, struct err *e)
 		r = sink_end(run->d.sink, e);
 	if (r < 0)
 		return r;
-	run->bytes = sink_bytes(run->d.sink) + mem_pages(&run->d) * 4096;
+	run->times.mem = mem_counts(&run->d);
+	run->bytes = sink_bytes(run->d.sink) + (run->times.mem.written + run->times.mem.shm_written) * 4096;
 	run->times.pages_us = us_since(&start);
 	return 0;
 }

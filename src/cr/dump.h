@@ -9,6 +9,7 @@
 struct dump_times {
 	uint64_t freeze_us, capture_us, pages_us;
 	uint64_t frozen_us; /* of a checkpoint: how long the tree stood */
+	struct mem_counts mem;
 };
 
 struct dump_subject {

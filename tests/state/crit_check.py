@@ -31,12 +31,13 @@ def explore(folder, what):
 
 
 def main(folder):
-    sizes = other = 0
+    sizes = other = pages = 0
     failed = 0
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if name.startswith("pages-"):
             assert os.path.getsize(path) % 4096 == 0, name
+            pages += os.path.getsize(path) // 4096
             continue
         sizes += os.path.getsize(path)
         if not name.endswith(".img"):
@@ -47,6 +48,12 @@ def main(folder):
         except Exception as e:
             failed += 1
             print(f"{name}: {type(e).__name__}: {e}")
+    stats = os.path.join(folder, "stats-dump")
+    if os.path.exists(stats) and not os.path.exists(os.path.join(folder, "memfd.img")):
+        said = image(stats)[0]["dump"]
+        if said["pages_written"] + said["shpages_written"] != pages:
+            failed += 1
+            print(f"stats-dump says {said['pages_written']} and {said['shpages_written']} pages, there are {pages}")
     tree = image(os.path.join(folder, "pstree.img"))
     pids = {p["pid"] for p in tree}
     dead = {p for p in pids if not os.path.exists(os.path.join(folder, f"mm-{p}.img"))}

@@ -43,8 +43,12 @@ uint64_t mem_pages(const struct dump *d);
 typedef int (*mem_progress)(void *arg, uint64_t bytes, uint64_t total);
 int mem_send_pages(struct dump *d, mem_progress progress, void *arg, struct err *e);
 
-/* Pages that have got into the image: fewer than were planned where pages of zeros are left out (a folder). */
-void mem_written(const struct dump *d, uint64_t *ret_private, uint64_t *ret_shared);
+/* Pages of processes and of shared objects: planned, and (after mem_send_pages) in the image, which are fewer
+ * where pages of zeros are left out (a folder). */
+struct mem_counts {
+	uint64_t pages, written, shm_pages, shm_written;
+};
+struct mem_counts mem_counts(const struct dump *d);
 
 #define MEM_HASH_LEN 32
 /* Of this kernel's vdso as this process sees it. */

@@ -69,12 +69,19 @@ uint64_t mem_pages(const struct dump *d)
 	return d->tasks[0]->mem && d->tasks[0]->mem->all ? d->tasks[0]->mem->all->pages : 0;
 }
 
-void mem_written(const struct dump *d, uint64_t *ret_private, uint64_t *ret_shared)
+struct mem_counts mem_counts(const struct dump *d)
 {
-	const struct mem_all *all = d->tasks[0]->mem ? d->tasks[0]->mem->all : NULL;
+	const struct mem_all *all = d->n_tasks && d->tasks[0]->mem ? d->tasks[0]->mem->all : NULL;
+	struct mem_counts c = { 0 };
 
-	*ret_private = all ? all->written : 0;
-	*ret_shared = all ? all->shm_written : 0;
+	if (!all)
+		return c;
+	for (size_t i = 0; i < all->n_shms; i++)
+		c.shm_pages += all->shms[i].pages.pages;
+	c.pages = all->pages - c.shm_pages;
+	c.written = all->written;
+	c.shm_written = all->shm_written;
+	return c;
 }
 
 /* The kernel's own areas, for other readers: no page of them is in the images, and a restore here does
