@@ -22,7 +22,7 @@
 #include "cr/ns/outside.h"
 
 #define RSEQ_UNREGISTER 1
-#define TAKEN_TRIES 50
+#define TAKEN_TRIES 250
 #define TAKEN_STEP_NS 2000000
 /* Made together with the process.  The time namespace is made ahead, since its clocks can only be set while
  * nobody is in it, the cgroup namespace when the process is in its cgroup, which becomes its root. */
