@@ -100,7 +100,7 @@ struct dump {
 	bool check_only;
 	int64_t frozen_ns;        /* CLOCK_MONOTONIC of ours: every task stood by then, and stands since; */
 	int64_t header_ns;        /*   when the clocks of the header were read */
-	const struct waits *waits; /* of cr/task/restart.c, from before the freeze; may be NULL */
+	struct waits *waits;      /* of cr/task/restart.c, from before the freeze; may be NULL */
 };
 
 /* ============================================ restore ========================================= */

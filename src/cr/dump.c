@@ -192,7 +192,7 @@ static void thaw(struct dump *d)
 
 /* Freezes and checks; d is open afterwards, and the tree frozen, whatever the result. */
 static int freeze_and_check(struct dump *d, const struct dump_subject *s, bool check_only,
-			    const struct waits *waits, struct timespec *ret_start, struct err *e)
+			    struct waits *waits, struct timespec *ret_start, struct err *e)
 {
 	for (int i = 0;; i++) {
 		int r = dump_open(d, s, check_only, e);

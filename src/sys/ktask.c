@@ -46,28 +46,49 @@ int ktask_prog_load(const struct bpf_insn *code, size_t n, uint32_t target)
 	return sys_bpf(BPF_PROG_LOAD, &a);
 }
 
+static int layout_find(struct ktask_layout *l, struct err *e)
+{
+	auto_of(btf) *b = NULL;
+	int r = btf_open(NULL, 0, &b);
+
+	if (r < 0)
+		return err_sys(e, r, "the kernel's description of its types");
+	r = btf_func(b, "bpf_iter_task", &l->target);
+	if (r >= 0)
+		r = ktask_restart_find(b, l);
+	if (r >= 0)
+		r = ktask_timers_find(b, l);
+	if (r < 0 || !ktask_layout_sane(l))
+		return err_set(e, r < 0 ? r : -ENOENT, "this kernel keeps interrupted calls or timers in another way");
+	return 0;
+}
+
+static int progs_load(struct ktask *k)
+{
+	k->restart = ktask_restart_load(&k->l);
+	if (k->restart >= 0)
+		k->timers = ktask_timers_load(&k->l);
+	return k->restart < 0 ? k->restart : k->timers < 0 ? k->timers : 0;
+}
+
 int ktask_open(struct ktask **ret, struct err *e)
 {
 	auto_of(ktask) *k = calloc(1, sizeof(*k));
-	auto_of(btf) *b = NULL;
-	uint32_t target;
+	bool cached;
 	int r;
 
 	if (!k)
 		return err_sys(e, -ENOMEM, "looking at tasks");
 	k->restart = k->timers = -1;
-	r = btf_open(NULL, 0, &b);
+	cached = ktask_cache_read(&k->l) >= 0;
+	r = cached ? 0 : layout_find(&k->l, e);
 	if (r < 0)
-		return err_sys(e, r, "the kernel's description of its types");
-	r = btf_func(b, "bpf_iter_task", &target);
-	if (r >= 0)
-		r = ktask_restart_load(b, target, k);
-	if (r >= 0)
-		r = ktask_timers_load(b, target, k);
-	if (r == -ENOENT)
-		return err_set(e, r, "this kernel keeps interrupted calls or timers in another way");
+		return r;
+	r = progs_load(k);
 	if (r < 0)
 		return err_sys(e, r, "a BPF program that looks at tasks");
+	if (!cached)
+		ktask_cache_write(&k->l);
 	*ret = ptr_take(k);
 	return 0;
 }

@@ -1,21 +1,42 @@
 /* ktask's own: its parts, and BPF instructions. */
 #pragma once
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "sys/btf.h"
 #include "sys/ktask.h"
 
-struct ktask {
-	int restart, timers; /* programs */
-	struct {	     /* of fields, in the restart block */
+/* Where this kernel keeps what we look for: byte offsets, and the number of the function that is attached to. */
+struct ktask_layout {
+	uint32_t target;
+	uint32_t block; /* in a task, and fields in that: */
+	struct {
 		uint32_t fn, clock, expires, time, sec, nsec;
 	} at;
+	struct {
+		uint32_t signal, head, list, id, clock, expires, base, index;
+	} timer;
+};
+#define KTASK_LAYOUT_WORDS (sizeof(struct ktask_layout) / sizeof(uint32_t))
+
+struct ktask {
+	int restart, timers; /* programs */
+	struct ktask_layout l;
 };
 
-/* -ENOENT: the kernel has no such fields. */
-int ktask_restart_load(const struct btf *b, uint32_t target, struct ktask *k);
-int ktask_timers_load(const struct btf *b, uint32_t target, struct ktask *k);
+/* From the kernel's description of its types.  -ENOENT: it has no such fields. */
+int ktask_restart_find(const struct btf *b, struct ktask_layout *l);
+int ktask_timers_find(const struct btf *b, struct ktask_layout *l);
+bool ktask_layout_sane(const struct ktask_layout *l);
+/* Programs; a descriptor or -errno. */
+int ktask_restart_load(const struct ktask_layout *l);
+int ktask_timers_load(const struct ktask_layout *l);
+
+/* The layout as it was found before under this very kernel (boot id), since finding it takes longer than most dumps:
+ * in a folder of root's alone, and only for root.  -ENOENT: not there, or not to be trusted. */
+int ktask_cache_read(struct ktask_layout *ret);
+void ktask_cache_write(const struct ktask_layout *l);
 
 int ktask_prog_load(const struct bpf_insn *code, size_t n, uint32_t target);
 /* What the program writes for this task; the length. */

@@ -53,10 +53,10 @@ static int prog_load(uint32_t target, uint32_t block, uint32_t fn)
 	return ktask_prog_load(code, array_len(code), target);
 }
 
-static int fields_find(const struct btf *b, struct ktask *k, uint32_t *ret_block)
+int ktask_restart_find(const struct btf *b, struct ktask_layout *l)
 {
-	uint32_t *const at[] = { &k->at.fn,   &k->at.clock, &k->at.expires,
-				 &k->at.time, &k->at.sec,   &k->at.nsec };
+	uint32_t *const at[] = { &l->at.fn,   &l->at.clock, &l->at.expires,
+				 &l->at.time, &l->at.sec,   &l->at.nsec };
 	static const char *const names[][2] = {
 		{ "fn" }, { "nanosleep.clockid" }, { "nanosleep.expires" }, { "futex.time" },
 		{ "poll.tv_sec", "poll.end_time.tv_sec" }, { "poll.tv_nsec", "poll.end_time.tv_nsec" },
@@ -66,23 +66,23 @@ static int fields_find(const struct btf *b, struct ktask *k, uint32_t *ret_block
 		if (btf_field(b, "restart_block", names[i][0], at[i]) < 0 &&
 		    (!names[i][1] || btf_field(b, "restart_block", names[i][1], at[i]) < 0))
 			return -ENOENT;
-		if (*at[i] > BLOCK_MAX - 8)
-			return -EPROTO;
 	}
-	if (k->at.fn % 8)
-		return -EPROTO;
-	return btf_field(b, "task_struct", "restart_block", ret_block);
+	return btf_field(b, "task_struct", "restart_block", &l->block);
 }
 
-int ktask_restart_load(const struct btf *b, uint32_t target, struct ktask *k)
+bool ktask_layout_sane(const struct ktask_layout *l)
 {
-	uint32_t block;
-	int r = fields_find(b, k, &block);
+	const uint32_t at[] = { l->at.fn, l->at.clock, l->at.expires, l->at.time, l->at.sec, l->at.nsec };
 
-	if (r < 0)
-		return r;
-	k->restart = prog_load(target, block, k->at.fn);
-	return k->restart < 0 ? k->restart : 0;
+	for (size_t i = 0; i < array_len(at); i++)
+		if (at[i] > BLOCK_MAX - 8)
+			return false;
+	return l->at.fn % 8 == 0;
+}
+
+int ktask_restart_load(const struct ktask_layout *l)
+{
+	return prog_load(l->target, l->block, l->at.fn);
 }
 
 static enum restart_kind kind_of(const char *fn)
@@ -122,21 +122,21 @@ static void account_read(const struct ktask *k, const struct account *a, const c
 			 struct restart_block *ret)
 {
 	struct restart_block b = { .kind = kind_of(fn), .end_ns = INT64_MAX };
-	int64_t sec = number_at(a, k->at.sec);
+	int64_t sec = number_at(a, k->l.at.sec);
 
-	memcpy(&b.clock, a->block + k->at.clock, sizeof(b.clock));
+	memcpy(&b.clock, a->block + k->l.at.clock, sizeof(b.clock));
 	switch (b.kind) {
 	case RESTART_SLEEP:
-		b.end_ns = monotonic_of(a, b.clock, number_at(a, k->at.expires));
+		b.end_ns = monotonic_of(a, b.clock, number_at(a, k->l.at.expires));
 		break;
 	case RESTART_CPU_SLEEP:
-		b.end_ns = number_at(a, k->at.expires);
+		b.end_ns = number_at(a, k->l.at.expires);
 		break;
 	case RESTART_FUTEX:
-		b.end_ns = number_at(a, k->at.time);
+		b.end_ns = number_at(a, k->l.at.time);
 		break;
 	case RESTART_POLL:
-		b.end_ns = sec > INT64_MAX / NS - 1 ? INT64_MAX : sec * NS + number_at(a, k->at.nsec);
+		b.end_ns = sec > INT64_MAX / NS - 1 ? INT64_MAX : sec * NS + number_at(a, k->l.at.nsec);
 		break;
 	default:
 		break;

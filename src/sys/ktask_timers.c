@@ -6,10 +6,6 @@
 #include "base/mem.h"
 #include "sys/ktask_priv.h"
 
-struct fields {
-	uint32_t signal, head, list, id, clock, expires, base, index;
-};
-
 /* On the program's stack: what it writes, and a pointer. */
 #define AT(field) (-(int)sizeof(struct ktask_timer) + (int)offsetof(struct ktask_timer, field))
 #define AT_POINTER (-(int)sizeof(struct ktask_timer) - 8)
@@ -20,8 +16,9 @@ struct fields {
 
 /* head = &task->signal->posix_timers;
  * for (node = head->first, n = 0; node && node != head && n < max; node = node->next, n++) seq_write(...) */
-static int prog_load(uint32_t target, const struct fields *f)
+int ktask_timers_load(const struct ktask_layout *l)
 {
+	const __typeof__(l->timer) *f = &l->timer;
 	const struct bpf_insn code[] = {
 		PROLOGUE,
 		READ(AT_POINTER, 8, TASK, f->signal),
@@ -56,31 +53,29 @@ static int prog_load(uint32_t target, const struct fields *f)
 		EXIT,
 	};
 
-	return ktask_prog_load(code, array_len(code), target);
+	return ktask_prog_load(code, array_len(code), l->target);
 }
 
-int ktask_timers_load(const struct btf *b, uint32_t target, struct ktask *k)
+int ktask_timers_find(const struct btf *b, struct ktask_layout *l)
 {
-	struct fields f;
 	const struct {
 		const char *type, *path;
 		uint32_t *ret;
 	} wanted[] = {
-		{ "task_struct", "signal", &f.signal },
-		{ "signal_struct", "posix_timers", &f.head },
-		{ "k_itimer", "list", &f.list },
-		{ "k_itimer", "it_id", &f.id },
-		{ "k_itimer", "it_clock", &f.clock },
-		{ "k_itimer", "it.real.timer._softexpires", &f.expires },
-		{ "k_itimer", "it.real.timer.base", &f.base },
-		{ "hrtimer_clock_base", "index", &f.index },
+		{ "task_struct", "signal", &l->timer.signal },
+		{ "signal_struct", "posix_timers", &l->timer.head },
+		{ "k_itimer", "list", &l->timer.list },
+		{ "k_itimer", "it_id", &l->timer.id },
+		{ "k_itimer", "it_clock", &l->timer.clock },
+		{ "k_itimer", "it.real.timer._softexpires", &l->timer.expires },
+		{ "k_itimer", "it.real.timer.base", &l->timer.base },
+		{ "hrtimer_clock_base", "index", &l->timer.index },
 	};
 
 	for (size_t i = 0; i < array_len(wanted); i++)
 		if (btf_field(b, wanted[i].type, wanted[i].path, wanted[i].ret) < 0)
 			return -ENOENT;
-	k->timers = prog_load(target, &f);
-	return k->timers < 0 ? k->timers : 0;
+	return 0;
 }
 
 int ktask_timers(const struct ktask *k, pid_t pid, struct ktask_timer **ret, size_t *ret_n)

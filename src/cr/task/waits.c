@@ -20,6 +20,7 @@
 
 struct waits {
 	struct ktask *ktask; /* else what follows is of use */
+	bool asked;          /* for it; only where something waits, since it takes a while */
 	struct wait_cpu {
 		int cpu;
 		int64_t distance;
@@ -218,18 +219,38 @@ static int sleepers_take(struct waits *w, const struct dump *d, struct err *e)
 	return r;
 }
 
+/* Is there a reason to ask the kernel?  Who comes to one later makes the tree stand a little longer. */
+static bool anyone_waits(const struct dump *d)
+{
+	for (size_t i = 0; i < d->n_tasks; i++) {
+		const struct task *t = d->tasks[i];
+		auto_free char *timers = NULL;
+
+		if (t->zombie)
+			continue;
+		if (fd_read_file_at(t->proc_fd, "timers", 65536, &timers, NULL) < 0 || *timers)
+			return true;
+		for (size_t k = 0; k < t->n_threads; k++) {
+			auto_fd int dir = proc_open_thread(t->proc_fd, t->threads[k].tid);
+			uint64_t args[6];
+			long nr = dir < 0 ? NR_NONE : call_now(dir, args);
+
+			if (wait_is_timed(nr) || nr == SYS_restart_syscall)
+				return true;
+		}
+	}
+	return false;
+}
+
 int waits_take(const struct dump *d, struct waits **ret, struct err *e)
 {
 	auto_of(waits) *w = calloc(1, sizeof(*w));
-	struct err why = { 0 };
 	int r = 0;
 
 	if (!w)
 		return err_sys(e, -ENOMEM, "looking at sleepers");
-	if (ktask_open(&w->ktask, &why) < 0) {
-		log_info("interrupted calls go on with an estimate of their time: %s", err_text(&why));
+	if (anyone_waits(d) && !waits_ktask(w))
 		r = sleepers_take(w, d, e);
-	}
 	if (r < 0)
 		return r;
 	*ret = ptr_take(w);
@@ -243,8 +264,15 @@ const struct wait_info *waits_find(const struct waits *w, pid_t tid)
 	return w && w->n ? bsearch(&key, w->list, w->n, sizeof(*w->list), wait_cmp) : NULL;
 }
 
-const struct ktask *waits_ktask(const struct waits *w)
+const struct ktask *waits_ktask(struct waits *w)
 {
+	struct err why = { 0 };
+
+	if (w && !w->asked) {
+		w->asked = true;
+		if (ktask_open(&w->ktask, &why) < 0)
+			log_info("interrupted calls go on with an estimate of their time: %s", err_text(&why));
+	}
 	return w ? w->ktask : NULL;
 }
 

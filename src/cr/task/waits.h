@@ -18,7 +18,7 @@ struct wait_info {
 bool wait_is_timed(long nr);
 
 /* NULL: the kernel cannot be asked; then there are notes. */
-const struct ktask *waits_ktask(const struct waits *w);
+const struct ktask *waits_ktask(struct waits *w);
 const struct wait_info *waits_find(const struct waits *w, pid_t tid); /* NULL: none */
 /* A stopped thread (its registers are read): is it still in the sleep that was noted? */
 bool wait_goes_on(const struct wait_info *w, const struct task *t, const struct thread *th);
