@@ -242,6 +242,8 @@ static int task_groups(struct walk *w, struct seen *s, const struct task *t)
 					       w->controllers, path, w->h->path) :
 				  0;
 	below = path + n + (path[n] == '/');
+	if (*below && r >= 0)
+		r = seen_put(w, s, "", 0);
 	for (const char *p = below; *p && r >= 0;) {
 		p += strcspn(p, "/");
 		r = seen_put(w, s, below, (size_t)(p - below));
@@ -253,7 +255,8 @@ static int task_groups(struct walk *w, struct seen *s, const struct task *t)
 static int shared_walk(struct walk *w)
 {
 	struct seen s = { 0 };
-	int r = seen_put(w, &s, "", 0);
+	/* Who is at the hierarchy's root is nowhere in particular, and a restore leaves it where the restorer is. */
+	int r = w->h->path[1] ? seen_put(w, &s, "", 0) : 0;
 
 	for (size_t i = 0; i < w->d->n_tasks && r >= 0; i++)
 		if (!w->d->tasks[i]->zombie)

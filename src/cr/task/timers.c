@@ -255,12 +255,12 @@ static int add_end(const struct dump *d, GwTask *x, const struct ktask_timer *kt
 /* What the kernel tells of the timers that it runs by the time. */
 static int read_ends(const struct dump *d, struct task *t, const TaskTimersEntry *tt, struct err *e)
 {
-	const struct ktask *k = waits_ktask(d->waits);
+	const struct ktask *k = any_by_time(tt) ? waits_ktask(d->waits) : NULL;
 	auto_free struct ktask_timer *list = NULL;
 	size_t n = 0;
 	int r;
 
-	if (!k || !any_by_time(tt))
+	if (!k)
 		return 0;
 	r = ktask_timers(k, t->pid, &list, &n);
 	if (r >= 0)
