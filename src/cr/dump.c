@@ -549,7 +549,12 @@ static int stage_pre_dump(struct run *run, struct err *e)
 
 static int stage_folder(struct run *run, struct err *e)
 {
-	return sink_folder_new(run->o->subject.opts->images_fd, &run->d.sink, e);
+	const struct cr_opts *o = run->o->subject.opts;
+	int r = sink_folder_new(o->images_fd, &run->d.sink, e);
+
+	if (r >= 0 && o->page_sock > 0)
+		sink_folder_pages_to(run->d.sink, o->page_sock);
+	return r;
 }
 
 static void undo_folder(struct run *run)

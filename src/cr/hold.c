@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +17,9 @@
 /* Rounds over a tree that forks faster than it is found. */
 #define ROUNDS_MAX 1000
 #define THREADS_MAX 1000000
+/* How long a thread may take to stop before it is thought to wait for a child, and at most. */
+#define VFORK_MS 5
+#define WAIT_MAX_MS 10000
 
 struct held {
 	pid_t tid;
@@ -149,20 +154,71 @@ static int round_seize(struct hold *h, struct err *e)
 	return r < 0 ? r : found;
 }
 
+/* Whether there is something to be heard of a thread, within the time. */
+static bool comes(pid_t tid, unsigned ms)
+{
+	for (unsigned i = 0;; i++) {
+		siginfo_t info = { 0 };
+
+		if (waitid(P_PID, (id_t)tid, &info, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) < 0 || info.si_pid)
+			return true;
+		if (i >= ms * 4)
+			return false;
+		nanosleep(&(struct timespec){ .tv_nsec = 250000 }, NULL);
+	}
+}
+
+/* A thread within vfork() does not stop before its child has executed something: a child of its that stands
+ * already is let go again, and found by the next round. */
+static void vfork_release(struct hold *h, pid_t tid)
+{
+	auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), dir = proc_open(proc, tid);
+	auto_free pid_t *kids = NULL;
+	size_t n = 0;
+
+	if (dir < 0 || proc_children(dir, &kids, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < h->n; i++)
+		for (size_t k = 0; k < n; k++)
+			if (h->list[i].tid == kids[k] && h->list[i].stands) {
+				seize_detach(kids[k], NULL);
+				h->list[i].tid = -1;
+			}
+}
+
+static int held_wait(struct hold *h, size_t i, struct err *e)
+{
+	pid_t tid = h->list[i].tid;
+
+	for (unsigned waited = 0; !comes(tid, VFORK_MS); waited += VFORK_MS) {
+		if (waited > WAIT_MAX_MS)
+			return err_set(e, -ETIMEDOUT, "thread %d does not stop", (int)tid);
+		/* Those that were asked after it, too. */
+		for (size_t k = i + 1; k < h->n; k++)
+			if (!h->list[k].stands && comes(h->list[k].tid, 0) &&
+			    seize_wait(h->list[k].tid, &h->list[k].group_stopped, NULL) >= 0)
+				h->list[k].stands = true;
+		vfork_release(h, tid);
+	}
+	return seize_wait(tid, &h->list[i].group_stopped, e);
+}
+
 static int round_wait(struct hold *h, struct err *e)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < h->n; i++) {
-		struct held x = h->list[i];
-		int r = x.stands ? 0 : seize_wait(x.tid, &x.group_stopped, e);
+		int r = h->list[i].stands || h->list[i].tid < 0 ? 0 : held_wait(h, i, e);
 
 		if (r < 0 && r != -ESRCH)
 			return r;
-		x.stands = true;
-		if (r >= 0)
-			h->list[kept++] = x;
+		h->list[i].stands = true;
+		if (r < 0)
+			h->list[i].tid = -1;
 	}
+	for (size_t i = 0; i < h->n; i++)
+		if (h->list[i].tid > 0)
+			h->list[kept++] = h->list[i];
 	h->n = h->n_sorted = kept;
 	if (kept)
 		qsort(h->list, kept, sizeof(*h->list), held_cmp);
@@ -188,12 +244,13 @@ static int traced_stop(struct hold *h, struct err *e)
 
 static void traced_go(struct hold *h)
 {
-	for (size_t i = 0; i < h->n; i++) {
-		/* One that was only asked to stop must have done so before it can be let go. */
-		if (!h->list[i].stands && seize_wait(h->list[i].tid, NULL, NULL) < 0)
-			continue;
-		seize_detach(h->list[i].tid, NULL);
-	}
+	for (size_t i = 0; i < h->n; i++)
+		if (h->list[i].stands)
+			seize_detach(h->list[i].tid, NULL);
+	/* One that was only asked to stop must have done so before it can be let go; it may wait for one above. */
+	for (size_t i = 0; i < h->n; i++)
+		if (!h->list[i].stands && seize_wait(h->list[i].tid, NULL, NULL) >= 0)
+			seize_detach(h->list[i].tid, NULL);
 	hold_forget_all(h);
 }
 

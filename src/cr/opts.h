@@ -75,6 +75,7 @@ struct cr_opts {
 	uint64_t ghost_limit; /* bytes; 0: the default, 1 MiB */
 	const char *freeze_cgroup; /* NULL: by ptrace alone.  A v1 freezer is not used (its tasks cannot be seized) */
 	struct cr_pairs enable_fs, skip_mnt; /* keys only */
+	int page_sock; /* > 0: memory goes to the page server connected there, and not into the folder */
 
 	/* both */
 	bool shell_job, tcp_established, file_locks;

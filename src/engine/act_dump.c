@@ -2,11 +2,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cr/checkpoint.h"
 #include "engine/action.h"
 #include "engine/cpuinfo.h"
+#include "engine/page_server.h"
 #include "engine/stats.h"
 
 /* The list goes to the log, line by line; what is returned is a reason of one line. */
@@ -29,6 +31,7 @@ int action_dump(struct options *o, struct scripts *s, struct err *e)
 {
 	struct refusals rf = REFUSALS_INIT;
 	struct cr_stats stats = { 0 };
+	auto_fd int pages = -1;
 	bool cpu = !o->cpu_cap_given || o->cpu_cap, written = false;
 	int r;
 
@@ -36,6 +39,12 @@ int action_dump(struct options *o, struct scripts *s, struct err *e)
 	o->cr.arg = s;
 	if (faccessat(o->cr.images_fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return err_set(e, -EEXIST, "the folder has an image already (inventory.img)");
+	if (o->page_server) {
+		pages = page_server_connect(o, e);
+		if (pages < 0)
+			return pages;
+		o->cr.page_sock = pages;
+	}
 	if (cpu) {
 		r = cpuinfo_write(o->cr.images_fd, e);
 		if (r < 0)

@@ -1,4 +1,5 @@
 /* godwit-criu - a checkpoint, a restore, or one end of a migration; CRIU's command line (docs/engine.md). */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -49,6 +50,7 @@ static int restore_main(struct options *o, struct scripts *s, struct err *e)
 	if (r < 0)
 		return fail(EXIT_FAILED, e);
 	if (o->exec_cmd) {
+		signal(SIGPIPE, SIG_DFL);
 		execvp(o->command[0], o->command);
 		err_sys(e, -errno, "the tree is restored, but %s cannot be executed", o->command[0]);
 		return fail(EXIT_FAILED, e);
@@ -131,6 +133,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	limits_raise();
+	/* A page server or a peer that has gone is an error, not our end. */
+	signal(SIGPIPE, SIG_IGN);
 	if (live_is_mode(argv[1]))
 		return live_main(argc, argv);
 	options_init(&o);

@@ -236,6 +236,37 @@ static int address_listen(const struct addrinfo *a)
 	return fd_take(&sk);
 }
 
+static const char *const everywhere = "0.0.0.0"; /* "everywhere" is IPv4 here, as CRIU's */
+
+int page_server_connect(const struct options *o, struct err *e)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
+	int r, sk = -1, on = 1;
+	char port[8];
+
+	if (o->ps_socket >= 0) {
+		sk = fcntl(o->ps_socket, F_DUPFD_CLOEXEC, 3);
+		return sk < 0 ? err_sys(e, -errno, "--ps-socket %d", o->ps_socket) : sk;
+	}
+	snprintf(port, sizeof(port), "%d", o->port);
+	r = getaddrinfo(o->address, port, &hints, &list);
+	if (r != 0)
+		return err_set(e, -EADDRNOTAVAIL, "the page server's address %s: %s", o->address, gai_strerror(r));
+	r = -EADDRNOTAVAIL;
+	for (struct addrinfo *i = list; i && r < 0; i = i->ai_next) {
+		sk = socket(i->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		r = sk < 0 || connect(sk, i->ai_addr, i->ai_addrlen) < 0 ? -errno : 0;
+		if (r < 0 && sk >= 0)
+			close(sk);
+	}
+	freeaddrinfo(list);
+	if (r < 0)
+		return err_sys(e, r, "connecting to the page server %s port %s", o->address, port);
+	/* A run's head and its pages are two writes; the last ones must not wait for more. */
+	setsockopt(sk, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return sk;
+}
+
 int page_server_listen(const struct options *o, int *ret_port, struct err *e)
 {
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM }, *list = NULL;
@@ -248,15 +279,14 @@ int page_server_listen(const struct options *o, int *ret_port, struct err *e)
 	int r, sk = -EADDRNOTAVAIL;
 
 	snprintf(port, sizeof(port), "%d", o->port);
-	/* "Everywhere" is IPv4 here, as CRIU's. */
-	r = getaddrinfo(o->address ? o->address : "0.0.0.0", port, &hints, &list);
+	r = getaddrinfo(o->address ? o->address : everywhere, port, &hints, &list);
 	if (r != 0)
-		return err_set(e, -EADDRNOTAVAIL, "the address %s: %s", o->address ? o->address : "0.0.0.0", gai_strerror(r));
+		return err_set(e, -EADDRNOTAVAIL, "the address %s: %s", o->address ? o->address : everywhere, gai_strerror(r));
 	for (struct addrinfo *i = list; i && sk < 0; i = i->ai_next)
 		sk = address_listen(i);
 	freeaddrinfo(list);
 	if (sk < 0)
-		return err_sys(e, sk, "listening at %s port %s", o->address ? o->address : "0.0.0.0", port);
+		return err_sys(e, sk, "listening at %s port %s", o->address ? o->address : everywhere, port);
 	if (getsockname(sk, (void *)&a, &len) < 0) {
 		r = err_sys(e, -errno, "asking for the port");
 		close(sk);

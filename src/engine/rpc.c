@@ -44,8 +44,11 @@ int rpc_receive(int sock, CriuReq **ret, struct err *e)
 		*ret = NULL;
 		return 0;
 	}
-	if ((size_t)n > RPC_MAX)
+	if ((size_t)n > RPC_MAX) {
+		/* A socket that is closed with something unread in it resets, and the answer is lost. */
+		recv(sock, &first, 1, MSG_TRUNC);
 		return err_set(e, -EMSGSIZE, "a request of %zd bytes is longer than %u", n, RPC_MAX);
+	}
 	data = malloc((size_t)n);
 	if (!data)
 		return err_sys(e, -ENOMEM, "receiving a request");

@@ -1,6 +1,7 @@
 #include "engine/scripts.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,9 +62,18 @@ static int script_run(const char *path, char **env, struct err *e)
 {
 	char *argv[] = { (char *)path, NULL };
 	int status, r;
+	sigset_t usual;
+	posix_spawnattr_t attr;
 	pid_t pid;
 
-	r = -posix_spawnp(&pid, path, NULL, NULL, argv, env);
+	/* What we ignore a script does not. */
+	sigemptyset(&usual);
+	sigaddset(&usual, SIGPIPE);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigdefault(&attr, &usual);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+	r = -posix_spawnp(&pid, path, NULL, &attr, argv, env);
+	posix_spawnattr_destroy(&attr);
 	if (r < 0)
 		return err_sys(e, r, "starting the action script %s", path);
 	while ((r = waitpid(pid, &status, 0)) < 0 && errno == EINTR)

@@ -13,6 +13,9 @@
  * last: a folder without it is no checkpoint.  Records of one kind and id come together, blobs right behind
  * the record they belong to; and an entry's blobs hold as many bytes as it says. */
 int sink_folder_new(int dir_fd, struct sink **ret, struct err *e);
+/* Pages go to a page server (page_proto.h) at the other end of the socket, which stays the caller's; pagemaps and
+ * pages then are its files.  Before the first page. */
+void sink_folder_pages_to(struct sink *s, int sock);
 /* After a failure: removes what the sink has made. */
 void sink_folder_remove(struct sink *s);
 
@@ -24,3 +27,7 @@ int image_read_folder(int dir_fd, struct image **ret, struct err *e);
 /* The descriptor from which the pages of the frame last given by image_next_pages are to be read, in
  * order, from its present position on.  Of a stream: the stream's.  Stays the image's. */
 int image_data_fd(const struct image *im);
+
+/* Of the folder and the images that it names as its parents: pages that a younger image has become holes in the older
+ * ones' files.  *ret_pages: how many. */
+int image_dedup(int dir_fd, uint64_t *ret_pages, struct err *e);

@@ -18,6 +18,7 @@
 #include "ghost-file.pb-c.h"
 #include "godwit.pb-c.h"
 #include "image/frame.h"
+#include "image/page_proto.h"
 #include "image/priv.h"
 #include "memfd.pb-c.h"
 #include "pagemap.pb-c.h"
@@ -67,6 +68,7 @@ struct folder {
 	struct owner owner;
 	struct pages_out pages;
 	uint32_t next_pages;
+	int page_server; /* socket; -1: pages are files here */
 	uint64_t n_pages;  /* of sink_pages */
 	struct ids mapped; /* ids of sink_pages that have a pagemap */
 	char (*made)[FOLDER_NAME_MAX];
@@ -241,6 +243,8 @@ static int pages_close(struct folder *f, struct err *e)
 		return 0;
 	p->open = false;
 	fd_close(&p->fd);
+	if (f->page_server >= 0)
+		return 0;
 	if (pagemap_last(p) < 0)
 		return err_sys(e, -ENOMEM, "writing a pagemap");
 	pagemap_name(name, p->id & REC_SHM_ID(0), p->id & ~REC_SHM_ID(0));
@@ -252,6 +256,21 @@ static int pages_close(struct folder *f, struct err *e)
 		return err_sys(e, r, "writing %s", name);
 	f->s.bytes += p->map.len;
 	p->map.len = 0;
+	return 0;
+}
+
+static int pages_open_there(struct folder *f, uint32_t id, struct err *e)
+{
+	struct pages_out *p = &f->pages;
+	int r = page_client_open(f->page_server, id & REC_SHM_ID(0), id & ~REC_SHM_ID(0), e);
+
+	if (r < 0)
+		return r;
+	p->fd = fcntl(f->page_server, F_DUPFD_CLOEXEC, 3);
+	if (p->fd < 0 || ids_add(&f->mapped, id) < 0)
+		return err_sys(e, p->fd < 0 ? -errno : -ENOMEM, "writing pages");
+	p->open = true;
+	p->id = id;
 	return 0;
 }
 
@@ -269,6 +288,8 @@ static int pages_open(struct folder *f, uint32_t id, struct err *e)
 	r = pages_close(f, e);
 	if (r < 0)
 		return r;
+	if (f->page_server >= 0)
+		return pages_open_there(f, id, e);
 	h.pages_id = f->next_pages++;
 	snprintf(name, sizeof(name), "pages-%u.img", h.pages_id);
 	r = file_make(f, name, &p->fd, e);
@@ -288,6 +309,9 @@ static int pages_add(struct folder *f, const struct page_range *v, size_t n, boo
 {
 	struct page_range *last = &f->pages.last;
 
+	if (f->page_server >= 0)
+		return n != 1 ? err_set(e, -EINVAL, "%zu runs of pages, where a page server takes one", n) :
+				page_client_run(f->page_server, v->vaddr, v->n_pages, e);
 	for (size_t i = 0; i < n; i++) {
 		if (joined && last->n_pages && last->vaddr + last->n_pages * FOLDER_PAGE == v[i].vaddr) {
 			last->n_pages += v[i].n_pages;
@@ -622,6 +646,8 @@ static int folder_end(struct sink *s, struct err *e)
 		r = pages_close(f, e);
 	if (r >= 0)
 		r = empty_put(f, e);
+	if (r >= 0 && f->page_server >= 0)
+		r = page_client_close(f->page_server, e);
 	for (uint32_t k = REC_INVENTORY + 1; k < REC_KIND_MAX && r >= 0; k++)
 		r = out_finish(f, &f->out[k], e);
 	if (r >= 0)
@@ -673,11 +699,17 @@ int sink_folder_new(int dir_fd, struct sink **ret, struct err *e)
 	f->s.ops = &folder_ops;
 	f->dir = dir_fd;
 	f->next_pages = 1;
-	f->pages.fd = f->recs.fd = -1;
+	f->pages.fd = f->recs.fd = f->page_server = -1;
 	for (uint32_t k = 0; k < REC_KIND_MAX; k++)
 		f->out[k].fd = -1;
 	*ret = &f->s;
 	return 0;
+}
+
+void sink_folder_pages_to(struct sink *s, int sock)
+{
+	((struct folder *)s)->page_server = sock;
+	s->runwise = true;
 }
 
 void sink_folder_remove(struct sink *s)

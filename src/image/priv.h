@@ -22,6 +22,7 @@ struct sink {
 	const struct sink_ops *ops;
 	uint64_t bytes;
 	bool ended;
+	bool runwise; /* record.h */
 };
 
 /* ---- reading ---- */

@@ -94,6 +94,8 @@ int sink_fd(struct sink *s); /* everything buffered is written first */
 /* Whether announcing pages costs nothing, so that it can be done piece by piece while they are copied
  * (a folder).  In a stream each announcement is a frame of its own. */
 bool sink_piecewise(const struct sink *s);
+/* Whether each run of pages has to be announced by itself, its pages behind it (a page server). */
+bool sink_runwise(const struct sink *s);
 int sink_end(struct sink *s, struct err *e);
 uint64_t sink_bytes(const struct sink *s); /* of records, without pages */
 

@@ -173,6 +173,11 @@ bool sink_piecewise(const struct sink *s)
 	return s->ops->piecewise;
 }
 
+bool sink_runwise(const struct sink *s)
+{
+	return s->runwise;
+}
+
 int sink_end(struct sink *s, struct err *e)
 {
 	int r = s->ops->end(s, e);

@@ -131,6 +131,36 @@ static int write_vector(int fd, struct iovec *v, size_t n)
 	return 0;
 }
 
+/* One after the other: the pieces of data follow each other as the runs do, but end elsewhere. */
+static int write_runs(struct sender *s, uint32_t id, const struct kept *k, struct err *e)
+{
+	size_t piece = 0, off = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < k->n; i++) {
+		uint64_t left = k->v[i].n_pages * PAGE;
+
+		r = sink_pages(s->sink, id, &k->v[i], 1, e);
+		if (r < 0)
+			return r;
+		while (left) {
+			const struct iovec *v = &k->data[piece];
+			size_t len = v->iov_len - off < left ? v->iov_len - off : (size_t)left;
+
+			r = fd_write_full(sink_fd(s->sink), (char *)v->iov_base + off, len);
+			if (r < 0)
+				return err_sys(e, r, "writing pages");
+			left -= len;
+			off += len;
+			if (off == v->iov_len) {
+				piece++;
+				off = 0;
+			}
+		}
+	}
+	return 0;
+}
+
 /* Announces what is worth it of the pieces in the buffer, and writes it. */
 static int write_sparse(struct sender *s, uint32_t id, const struct iovec *v, size_t n, struct err *e)
 {
@@ -147,6 +177,8 @@ static int write_sparse(struct sender *s, uint32_t id, const struct iovec *v, si
 	s->written += k.pages;
 	if (!k.n)
 		return 0;
+	if (sink_runwise(s->sink))
+		return write_runs(s, id, &k, e);
 	r = sink_pages(s->sink, id, k.v, k.n, e);
 	if (r < 0)
 		return r;
