@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cr/file/file.h"
+#include "cr/sock/netlock.h"
 #include "cr/sock/sock.h"
 
 /* ============================================ dump ============================================ */
@@ -34,6 +35,7 @@ static void sock_dump_free(struct sock_dump *s)
 	if (!s)
 		return;
 	deaf_end(&s->deaf);
+	netlock_free(s->lock);
 	fd_close(&s->netns_fd);
 	udiag_free(s->unix_socks);
 	idiag_free(s->tcp[0]);
@@ -58,6 +60,7 @@ static int sock_dump_open(struct dump *d, struct err *e)
 	if (old) {
 		s->deaf = old->deaf;
 		old->deaf = (struct deaf){ 0 };
+		s->lock = ptr_take(old->lock);
 	}
 	sock_dump_free(old);
 	d->part_data[at] = s;
@@ -250,14 +253,15 @@ int sock_recover(pid_t pid, struct err *e)
 
 static int sock_part_recover(struct dump *d, struct err *e)
 {
-	int ret = 0;
+	int ret = 0, r;
 
 	for (size_t i = 0; i < d->n_tasks; i++) {
-		int r = d->tasks[i]->zombie ? 0 : sock_recover(d->tasks[i]->pid, e);
+		r = d->tasks[i]->zombie ? 0 : sock_recover(d->tasks[i]->pid, e);
 
 		ret = r < 0 ? r : ret;
 	}
-	return ret;
+	r = netlock_recover(d, e);
+	return r < 0 ? r : ret;
 }
 
 /* =========================================== restore ========================================== */
@@ -290,6 +294,7 @@ static void sock_part_restore_done(struct restore *r)
 
 	if (!r->part_data[at])
 		return;
+	netlock_free(sock_restore_of(r)->lock);
 	unix_restore_free(r->part_data[at]);
 	inet_restore_free(r->part_data[at]);
 	free(r->part_data[at]);
