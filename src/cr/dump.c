@@ -603,20 +603,32 @@ static int end_silently(struct run *run, struct err *e)
 	return r;
 }
 
+static int tasks_stop(struct dump *d, struct err *e)
+{
+	for (size_t i = 0; i < d->n_tasks; i++)
+		if (!d->tasks[i]->zombie && kill(d->tasks[i]->pid, SIGSTOP) < 0)
+			return err_sys(e, -errno, "stopping process %d", (int)d->tasks[i]->nspid);
+	return 0;
+}
+
 /* The last one, and the only one that cannot be undone.  Parts let go of the tree first, while it stands. */
 static int stage_after(struct run *run, struct err *e)
 {
 	enum cr_after after = run->o->subject.opts->after;
+	struct netlock *lifted;
+	int r;
 
 	run->times.frozen_us = us_since(&run->start);
 	if (after == CR_AFTER_KILL)
 		return end_silently(run, e);
+	lifted = netlock_lift(&run->d);
 	dump_parts_done(&run->d);
 	undo_lock(run);
-	for (size_t i = 0; i < run->d.n_tasks && after == CR_AFTER_STOP; i++)
-		if (!run->d.tasks[i]->zombie && kill(run->d.tasks[i]->pid, SIGSTOP) < 0)
-			return err_sys(e, -errno, "stopping process %d", (int)run->d.tasks[i]->nspid);
-	return hold_go(run->d.hold, FREEZE_TIMEOUT_MS, e);
+	r = after == CR_AFTER_STOP ? tasks_stop(&run->d, e) : 0;
+	if (r >= 0)
+		r = hold_go(run->d.hold, FREEZE_TIMEOUT_MS, e);
+	netlock_free(lifted); /* takes its time */
+	return r;
 }
 
 struct stage {

@@ -28,6 +28,8 @@
 #ifndef NFT_TABLE_F_OWNER
 #define NFT_TABLE_F_OWNER 2 /* Linux 5.12 */
 #endif
+/* Linux 6.3: as NFT_MSG_DELTABLE, and content where there is none, which else takes milliseconds to fail. */
+#define X_MSG_DESTROYTABLE 26
 /* Ahead of all others: connection tracking does not hear of what we drop on its way out. */
 #define PRIORITY (INT_MIN + 1000)
 #define ELEMENTS_MAX 500 /* of one message */
@@ -171,8 +173,7 @@ static void elements_msgs(struct nft_batch *n, const char *name, const struct fa
 
 /* ---- the table ---- */
 
-static int table_make(int sock, const char *name, bool replace, bool owned, bool whole, const struct lock_conn *v,
-		      size_t n_v)
+int lock_table_make(int sock, const char *name, bool owned, bool whole, const struct lock_conn *v, size_t n_v)
 {
 	static const struct {
 		const char *name;
@@ -181,8 +182,7 @@ static int table_make(int sock, const char *name, bool replace, bool owned, bool
 	struct nft_batch n;
 
 	nft_begin(&n);
-	if (replace)
-		table_msg(&n, NFT_MSG_DELTABLE, name, false);
+	table_msg(&n, X_MSG_DESTROYTABLE, name, false);
 	table_msg(&n, NFT_MSG_NEWTABLE, name, owned);
 	for (size_t i = 0; i < array_len(families) && !whole; i++)
 		set_msg(&n, name, &families[i]);
@@ -197,13 +197,6 @@ static int table_make(int sock, const char *name, bool replace, bool owned, bool
 	return nft_commit(&n, sock);
 }
 
-int lock_table_make(int sock, const char *name, bool owned, bool whole, const struct lock_conn *v, size_t n_v)
-{
-	int r = table_make(sock, name, false, owned, whole, v, n_v);
-
-	return r == -EEXIST ? table_make(sock, name, true, owned, whole, v, n_v) : r;
-}
-
 int lock_table_add(int sock, const char *name, const struct lock_conn *v, size_t n_v)
 {
 	struct nft_batch n;
@@ -216,13 +209,12 @@ int lock_table_add(int sock, const char *name, const struct lock_conn *v, size_t
 	return nft_commit(&n, sock);
 }
 
-int lock_table_remove(int sock, const char *name)
+int lock_tables_remove(int sock, const char *const *names, size_t n_names)
 {
 	struct nft_batch n;
-	int r;
 
 	nft_begin(&n);
-	table_msg(&n, NFT_MSG_DELTABLE, name, false);
-	r = nft_commit(&n, sock);
-	return r == -ENOENT ? 0 : r;
+	for (size_t i = 0; i < n_names; i++)
+		table_msg(&n, X_MSG_DESTROYTABLE, names[i], false);
+	return nft_commit(&n, sock);
 }

@@ -26,5 +26,6 @@ void lock_name(char ret[LOCK_NAME_MAX], pid_t pid, uint64_t start);
  * that was there is replaced, in one step. */
 int lock_table_make(int sock, const char *name, bool owned, bool whole, const struct lock_conn *v, size_t n);
 int lock_table_add(int sock, const char *name, const struct lock_conn *v, size_t n);
-/* 0 also where there is none. */
-int lock_table_remove(int sock, const char *name);
+/* 0 also where there is none.  What is sent, or closed, on sock next waits for the kernel to have freed them, for
+ * milliseconds. */
+int lock_tables_remove(int sock, const char *const *names, size_t n_names);

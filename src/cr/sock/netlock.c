@@ -31,12 +31,18 @@ struct conns {
 	size_t n_other; /* TCP sockets that are no connections, but have a port */
 };
 
+static void lock_off(struct netlock *l)
+{
+	if (l->on && !l->kept)
+		(void)lock_tables_remove(l->sock, &(const char *){ l->name }, 1);
+	l->on = false;
+}
+
 struct netlock *netlock_free(struct netlock *l)
 {
 	if (!l)
 		return NULL;
-	if (l->on && !l->kept)
-		(void)lock_table_remove(l->sock, l->name);
+	lock_off(l);
 	fd_close(&l->sock);
 	free(l->v);
 	free(l);
@@ -260,6 +266,15 @@ void netlock_unkeep(struct dump *d)
 		sock_dump_of(d)->lock->kept = false;
 }
 
+struct netlock *netlock_lift(struct dump *d)
+{
+	struct netlock *l = ptr_take(sock_dump_of(d)->lock);
+
+	if (l)
+		lock_off(l);
+	return l;
+}
+
 int netlock_identity(const struct dump *d, uint32_t *ret_pid, uint64_t *ret_start, struct err *e)
 {
 	int r = identity(d->root_pid, ret_start);
@@ -282,7 +297,7 @@ int netlock_recover(struct dump *d, struct err *e)
 	if (r < 0 || sock < 0)
 		return 0;
 	lock_name(name, d->root_pid, start);
-	r = lock_table_remove(sock, name);
+	r = lock_tables_remove(sock, &(const char *){ name }, 1);
 	return r < 0 && r != -EOPNOTSUPP ? err_sys(e, r, "removing the packet filter table %s", name) : 0;
 }
 
@@ -309,41 +324,49 @@ int netlock_restore(struct restore *r, struct err *e)
 	return failed(x, e);
 }
 
-/* The dump's, which stayed.  Only the numbers of its name come from the image, so that no other can be meant. */
-static int kept_remove(struct restore *r, struct err *e)
+/* Of the table that the dump has left: only the numbers come from the image, so that no other can be meant. */
+static bool kept_name(struct restore *r, char ret[LOCK_NAME_MAX])
 {
 	const struct record *rec = image_find(r->image, REC_GW_HEADER, REC_ANY, NULL);
 	const GwHeader *h = rec ? (const GwHeader *)rec->msg : NULL;
 	const struct sock_restore *sr = sock_restore_of(r);
-	char name[LOCK_NAME_MAX];
-	auto_fd int sock = -1;
 	bool any = false;
-	int x;
 
 	for (size_t i = 0; i < sr->n_inet; i++)
 		any |= sr->inet_socks[i]->i->proto == IPPROTO_TCP && sr->inet_socks[i]->i->state != TCP_CLOSE;
 	if (!any || !h || !h->has_lock_pid || !h->has_lock_start)
-		return 0;
-	lock_name(name, (pid_t)h->lock_pid, h->lock_start);
-	sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-	x = sock < 0 ? -errno : lock_table_remove(sock, name);
-	/* Without nftables there is none; the caller locked by other means, at the dump as well. */
-	if (x < 0 && !sr->lock && (x == -EPROTONOSUPPORT || x == -EOPNOTSUPP || x == -EPERM))
-		return 0;
-	return x < 0 ? err_sys(e, x, "unlocking the network (table inet %s)", name) : 0;
+		return false;
+	lock_name(ret, (pid_t)h->lock_pid, h->lock_start);
+	return true;
 }
 
 int netlock_unlock(struct restore *r, struct err *e)
 {
 	struct sock_restore *sr = sock_restore_of(r);
-	int x = r->opts ? kept_remove(r, e) : 0;
+	char kept[LOCK_NAME_MAX];
+	const char *names[2];
+	auto_fd int own = -1;
+	int sock, x;
+	size_t n = 0;
 
-	if (x == 0 && sr->lock) {
-		x = lock_table_remove(sr->lock->sock, sr->lock->name);
-		if (x < 0)
-			return err_sys(e, x, "unlocking the network");
+	if (!r->opts)
+		return 0;
+	if (kept_name(r, kept))
+		names[n++] = kept;
+	if (sr->lock)
+		names[n++] = sr->lock->name;
+	if (!n)
+		return 0;
+	if (!sr->lock)
+		own = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	sock = sr->lock ? sr->lock->sock : own;
+	x = sock < 0 ? -errno : lock_tables_remove(sock, names, n);
+	/* Without nftables there is none: the caller locked by other means, at the dump as well. */
+	if (x < 0 && !sr->lock && (x == -EPROTONOSUPPORT || x == -EOPNOTSUPP || x == -EPERM))
+		return 0;
+	if (x < 0)
+		return err_sys(e, x, "unlocking the network (nftables: table inet %s)", names[0]);
+	if (sr->lock)
 		sr->lock->on = false;
-		sr->lock = netlock_free(sr->lock);
-	}
-	return x;
+	return 0;
 }

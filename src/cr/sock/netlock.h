@@ -19,6 +19,8 @@ int netlock_dump(struct dump *d, struct err *e);
 /* From now on it stays when part "sock" is done. */
 int netlock_keep(struct dump *d, struct err *e);
 void netlock_unkeep(struct dump *d);
+/* Undoes it.  What is left of it is freed when the tree runs, since that takes milliseconds; may be NULL. */
+struct netlock *netlock_lift(struct dump *d);
 /* What is recorded of it. */
 int netlock_identity(const struct dump *d, uint32_t *ret_pid, uint64_t *ret_start, struct err *e);
 /* Removes what an engine has left that was killed after netlock_keep. */
