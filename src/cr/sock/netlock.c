@@ -303,27 +303,6 @@ int netlock_recover(struct dump *d, struct err *e)
 
 /* ---- restore ---- */
 
-int netlock_restore(struct restore *r, struct err *e)
-{
-	bool whole = r->ns & CLONE_NEWNET;
-	struct sock_restore *sr = sock_restore_of(r);
-	struct conns c = { 0 };
-	int x;
-
-	if (!r->opts || r->opts->network_lock == CR_LOCK_SKIP)
-		return 0;
-	x = conns_of_restore(r, &c);
-	if (x == 0 && wants_lock(&c, whole)) {
-		int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-
-		x = lock_new(getpid(), sock < 0 ? -errno : sock, whole, &sr->lock);
-		if (x == 0)
-			x = lock_on(sr->lock, &c);
-	}
-	free(c.v);
-	return failed(x, e);
-}
-
 /* Of the table that the dump has left: only the numbers come from the image, so that no other can be meant. */
 static bool kept_name(struct restore *r, char ret[LOCK_NAME_MAX])
 {
@@ -340,33 +319,51 @@ static bool kept_name(struct restore *r, char ret[LOCK_NAME_MAX])
 	return true;
 }
 
+/* The socket is made now, where we stand in the tree's network. */
+int netlock_restore(struct restore *r, struct err *e)
+{
+	bool whole = r->ns & CLONE_NEWNET, wanted;
+	struct sock_restore *sr = sock_restore_of(r);
+	char kept[LOCK_NAME_MAX];
+	struct conns c = { 0 };
+	int x, sock;
+
+	if (!r->opts)
+		return 0;
+	x = conns_of_restore(r, &c);
+	wanted = wants_lock(&c, whole) && r->opts->network_lock != CR_LOCK_SKIP;
+	if (x == 0 && (wanted || kept_name(r, kept))) {
+		sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+		x = lock_new(getpid(), sock < 0 ? -errno : sock, whole, &sr->lock);
+		/* Without nftables the dump has left none either. */
+		if (x == -EPROTONOSUPPORT && !wanted)
+			x = 0;
+		else if (x == 0 && wanted)
+			x = lock_on(sr->lock, &c);
+	}
+	free(c.v);
+	return failed(x, e);
+}
+
 int netlock_unlock(struct restore *r, struct err *e)
 {
 	struct sock_restore *sr = sock_restore_of(r);
 	char kept[LOCK_NAME_MAX];
 	const char *names[2];
-	auto_fd int own = -1;
-	int sock, x;
 	size_t n = 0;
+	int x;
 
-	if (!r->opts)
+	if (!sr->lock)
 		return 0;
 	if (kept_name(r, kept))
 		names[n++] = kept;
-	if (sr->lock)
+	if (sr->lock->on)
 		names[n++] = sr->lock->name;
-	if (!n)
-		return 0;
-	if (!sr->lock)
-		own = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-	sock = sr->lock ? sr->lock->sock : own;
-	x = sock < 0 ? -errno : lock_tables_remove(sock, names, n);
-	/* Without nftables there is none: the caller locked by other means, at the dump as well. */
-	if (x < 0 && !sr->lock && (x == -EPROTONOSUPPORT || x == -EOPNOTSUPP || x == -EPERM))
+	x = n ? lock_tables_remove(sr->lock->sock, names, n) : 0;
+	if (x < 0 && !sr->lock->on && (x == -EOPNOTSUPP || x == -EPERM))
 		return 0;
 	if (x < 0)
 		return err_sys(e, x, "unlocking the network (nftables: table inet %s)", names[0]);
-	if (sr->lock)
-		sr->lock->on = false;
+	sr->lock->on = false;
 	return 0;
 }

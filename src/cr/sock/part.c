@@ -43,6 +43,7 @@ static void sock_dump_free(struct sock_dump *s)
 	inet_dump_free(s);
 	sock_opts_refs_free(s);
 	free(s->by_ino);
+	free(s->outside);
 	free(s);
 }
 
@@ -138,11 +139,16 @@ bool sock_in_flight(struct dump *d)
 {
 	struct sock_dump *s = sock_dump_of(d);
 
+	/* Of a checkpoint the tree's own only, whoever else uses the namespace. */
+	if (s && d->opts && s->flight_asked == d->n_ofiles)
+		return s->in_flight;
+	if (s)
+		s->flight_asked = d->n_ofiles;
 	for (size_t i = 0; s && s->unix_socks && i < udiag_count(s->unix_socks); i++) {
 		const struct udiag_sock *u = udiag_at(s->unix_socks, i);
 
-		if (u->state != TCP_LISTEN && u->rqueue)
-			return true;
+		if (u->state != TCP_LISTEN && u->rqueue && (!d->opts || sock_by_ino(d, u->ino)))
+			return s->in_flight = true;
 	}
 	return false;
 }

@@ -39,6 +39,10 @@ struct sock_dump {
 	struct tcp_read **reads; /* connections of which the first half is read */
 	size_t n_reads, cap_reads;
 	bool tcp_swept;
+	size_t flight_asked; /* sock_in_flight: d->n_ofiles when it was found out */
+	bool in_flight;
+	uint32_t *outside; /* far ends of unix sockets that have a record */
+	size_t n_outside, cap_outside;
 	struct silenced {
 		int fd, reuse; /* the descriptor is the open file's; SO_REUSEADDR as it was */
 	} *silenced; /* inet_silence */
