@@ -2,6 +2,8 @@
 """Ends of connections for tests of the engine.
 
   serve ADDR PORT [wait]   echoes what comes on every connection; with "wait" it accepts only after a SIGUSR1
+  flight ADDR PORT         accepts one connection and sends it to itself, so that nobody holds it; takes it out and echoes
+                           after a SIGUSR1
   talk ADDR PORT           sends numbered words, and checks that the same come back, until a SIGTERM; then the last
                            ones, the end of the stream, and "ok WORDS" or what went wrong as its last line
   close ADDR PORT          connects, and says how the connection ends: "end", "reset", "quiet" (10 s)
@@ -40,7 +42,26 @@ def serve(addr, port, wait):
     say("ready")
     if wait:
         signal.sigwait({signal.SIGUSR1})
-    queues = {}
+    echo(listener, {})
+
+
+def flight(addr, port):
+    listener = socket.socket(family(addr), socket.SOCK_STREAM)
+    listener.bind((addr, port))
+    listener.listen(16)
+    say("ready")
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    c = listener.accept()[0]
+    socket.send_fds(a, [b"x"], [c.fileno()])
+    c.close()
+    say("in flight")
+    signal.sigwait({signal.SIGUSR1})
+    c = socket.socket(fileno=socket.recv_fds(b, 1, 1)[1][0])
+    c.setblocking(False)
+    echo(listener, {c: b""})
+
+
+def echo(listener, queues):
     while True:
         r, w, _ = select.select([listener] + [c for c, q in queues.items() if len(q) < 1 << 20],
                                 [c for c, q in queues.items() if q], [])
@@ -161,11 +182,12 @@ def main():
     signal.signal(signal.SIGTERM, on_term)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     role, addr, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    if role == "serve":
+    if role in ("serve", "flight"):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if role == "serve":
         serve(addr, port, sys.argv[4:] == ["wait"])
     else:
-        {"talk": talk, "close": close, "watch": watch}[role](addr, port)
+        {"flight": flight, "talk": talk, "close": close, "watch": watch}[role](addr, port)
 
 
 main()
