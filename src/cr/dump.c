@@ -16,6 +16,8 @@
 #include "cr/hold.h"
 #include "cr/ns/ns.h"
 #include "cr/ns/outside.h"
+#include "cr/sock/netlock.h"
+#include "cr/sock/sock.h"
 #include "cr/task/ids.h"
 #include "cr/task/restart.h"
 #include "cr/task/tree.h"
@@ -475,6 +477,12 @@ static int header_put(struct dump *d, struct err *e)
 	h.namespaces = d->ns;
 	h.named_ns = named_list;
 	h.n_named_ns = named_fill(d, named, named_list);
+	if (d->opts && d->opts->network_lock != CR_LOCK_SKIP) {
+		h.has_lock_pid = h.has_lock_start = true;
+		r = netlock_identity(d, &h.lock_pid, &h.lock_start, e);
+		if (r < 0)
+			return r;
+	}
 	h.kernel = u.release;
 	d->header_ns = now_of(CLOCK_MONOTONIC);
 	h.monotonic_ns = (uint64_t)clock_theirs(d, CLOCK_MONOTONIC, d->header_ns);
@@ -563,24 +571,69 @@ static void undo_folder(struct run *run)
 		sink_folder_remove(run->d.sink);
 }
 
+static int stage_lock(struct run *run, struct err *e)
+{
+	int r = act(run, CR_ACT_NETWORK_LOCK, e);
+
+	return r < 0 ? r : netlock_dump(&run->d, e);
+}
+
+/* The lock itself is part "sock"'s, which has let go of it by now. */
+static void undo_lock(struct run *run)
+{
+	struct err e = { 0 };
+
+	if (act(run, CR_ACT_NETWORK_UNLOCK, &e) < 0)
+		log_warn("network-unlock: %s", err_text(&e));
+}
+
 static int stage_post_dump(struct run *run, struct err *e)
 {
 	return act(run, CR_ACT_POST_DUMP, e);
+}
+
+/* Nobody hears of it: its connections are the restore's. */
+static int end_silently(struct run *run, struct err *e)
+{
+	int r = inet_silence(&run->d, e);
+
+	if (r >= 0)
+		r = netlock_keep(&run->d, e);
+	if (r >= 0)
+		r = tree_kill(&run->d, e);
+	if (r < 0) {
+		netlock_unkeep(&run->d);
+		inet_unsilence(&run->d);
+	}
+	return r;
+}
+
+static int tasks_stop(struct dump *d, struct err *e)
+{
+	for (size_t i = 0; i < d->n_tasks; i++)
+		if (!d->tasks[i]->zombie && kill(d->tasks[i]->pid, SIGSTOP) < 0)
+			return err_sys(e, -errno, "stopping process %d", (int)d->tasks[i]->nspid);
+	return 0;
 }
 
 /* The last one, and the only one that cannot be undone.  Parts let go of the tree first, while it stands. */
 static int stage_after(struct run *run, struct err *e)
 {
 	enum cr_after after = run->o->subject.opts->after;
+	struct netlock *lifted;
+	int r;
 
 	run->times.frozen_us = us_since(&run->start);
 	if (after == CR_AFTER_KILL)
-		return tree_kill(&run->d, e);
+		return end_silently(run, e);
+	lifted = netlock_lift(&run->d);
 	dump_parts_done(&run->d);
-	for (size_t i = 0; i < run->d.n_tasks && after == CR_AFTER_STOP; i++)
-		if (!run->d.tasks[i]->zombie && kill(run->d.tasks[i]->pid, SIGSTOP) < 0)
-			return err_sys(e, -errno, "stopping process %d", (int)run->d.tasks[i]->nspid);
-	return hold_go(run->d.hold, FREEZE_TIMEOUT_MS, e);
+	undo_lock(run);
+	r = after == CR_AFTER_STOP ? tasks_stop(&run->d, e) : 0;
+	if (r >= 0)
+		r = hold_go(run->d.hold, FREEZE_TIMEOUT_MS, e);
+	netlock_free(lifted); /* takes its time */
+	return r;
 }
 
 struct stage {
@@ -608,6 +661,7 @@ static const struct stage folder_stages[] = {
 	{ "check", stage_check, NULL },
 	{ "pre-dump", stage_pre_dump, NULL },
 	{ "freeze", stage_freeze, undo_freeze },
+	{ "network-lock", stage_lock, undo_lock },
 	{ "folder", stage_folder, undo_folder },
 	{ "seize", stage_seize, undo_seize },
 	{ "registers", stage_stopped, NULL },

@@ -1,11 +1,13 @@
 /* What a killed engine leaves, and its removal: states of files (each part's `recover`), the frozen
  * cgroup, and in processes with several threads a mapping that the last agent to leave could not take
  * away while it ran in it.  The latter goes when another agent visits (inject/leftover.c). */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cr/dump.h"
@@ -83,9 +85,23 @@ static void visit_all(struct dump *d)
 	}
 }
 
+/* The first process of a PID namespace. */
+static bool is_init(pid_t pid)
+{
+	auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	auto_fd int dir = proc < 0 ? -1 : proc_open(proc, pid);
+	struct proc_status st;
+
+	return dir >= 0 && proc_status_read(dir, &st, NULL) >= 0 && st.ns_pid == 1;
+}
+
+/* A tree that is no container shares its cgroup with others, and was stopped by ptrace, which ends with the engine. */
 int dump_recover(pid_t pid, const char *cgroup, struct err *e)
 {
-	struct dump_subject subject = { .pid = pid, .cgroup = cgroup };
+	const struct cr_opts tree = { .images_fd = -1, .pid = pid };
+	bool container = is_init(pid);
+	struct dump_subject subject = { .pid = pid, .cgroup = container ? cgroup : NULL,
+					.opts = container ? NULL : &tree };
 	struct dump d;
 	int r = dump_open(&d, &subject, true, e), x = 0;
 

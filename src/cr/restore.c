@@ -18,6 +18,8 @@
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
 #include "cr/seed.h"
+#include "cr/sock/netlock.h"
+#include "cr/sock/sock.h"
 #include "cr/task/grow.h"
 #include "cr/task/regs.h"
 #include "cr/task/tree.h"
@@ -596,15 +598,28 @@ static int stage_seed(struct run *run, struct err *e)
 	return x < 0 ? x : act(run, CR_ACT_POST_SETUP_NAMESPACES, e);
 }
 
-/* Everything stands, traced and without agents; up to the last of these a failure takes it away. */
-static int stage_acts(struct run *run, struct err *e)
+/* Before links and addresses are there, so that no packet comes for a connection that is not there yet. */
+static int stage_lock(struct run *run, struct err *e)
 {
-	static const enum cr_act acts[] = { CR_ACT_POST_RESTORE, CR_ACT_NETWORK_UNLOCK, CR_ACT_PRE_RESUME };
-	int x = 0;
+	return netlock_restore(&run->r, e);
+}
 
-	for (size_t i = 0; i < array_len(acts) && x >= 0; i++)
-		x = act(run, acts[i], e);
-	return x;
+/* Everything stands, traced and without agents; up to the last of these a failure takes it away. */
+static int stage_post_restore(struct run *run, struct err *e)
+{
+	return act(run, CR_ACT_POST_RESTORE, e);
+}
+
+static int stage_unlock(struct run *run, struct err *e)
+{
+	int x = act(run, CR_ACT_NETWORK_UNLOCK, e);
+
+	return x < 0 ? x : netlock_unlock(&run->r, e);
+}
+
+static int stage_pre_resume(struct run *run, struct err *e)
+{
+	return act(run, CR_ACT_PRE_RESUME, e);
 }
 
 static int stage_resume(struct run *run, struct err *e)
@@ -633,6 +648,7 @@ static void tree_remove(struct run *run)
 {
 	struct restore *r = &run->r;
 
+	inet_restore_silence(r);
 	if (r->init_pid <= 0)
 		return;
 	for (size_t i = r->n_tasks; i-- > 1;)
@@ -670,12 +686,15 @@ static const struct stage folder_stages[] = {
 	{ "pre-restore", stage_pre_restore },
 	{ "first process", stage_seed },
 	{ "entering", stage_enter },
+	{ "network-lock", stage_lock },
 	{ "building", stage_build },
 	{ "memory", stage_pages },
 	{ "files", stage_files },
 	{ "threads", stage_threads },
 	{ "leaving", stage_leave },
-	{ "scripts", stage_acts },
+	{ "post-restore", stage_post_restore },
+	{ "network-unlock", stage_unlock },
+	{ "pre-resume", stage_pre_resume },
 	{ "resuming", stage_resume },
 	{ NULL, NULL },
 };

@@ -27,6 +27,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cr/sock/deaf.h"
+#include "cr/sock/owned.h"
 #include "cr/sock/sock.h"
 
 /* At a TCP socket a filter sees the packet from the TCP header on; byte 13 has the flags. */
@@ -147,7 +148,21 @@ static int deafen_cgroup(struct deaf *l, int cgroup, const struct idiag *listene
 	return r;
 }
 
-int deaf_begin(struct deaf *l, int cgroup, int diag)
+static int deafen_owned(struct deaf *l, const struct owned *owned, const struct idiag *listeners)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < idiag_count(listeners) && r == 0; i++) {
+		const struct owned_sock *o = owned_find(owned, idiag_at(listeners, i)->ino);
+		auto_fd int pidfd = o ? (int)syscall(SYS_pidfd_open, o->pid, 0) : -1;
+		int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, o->fd, 0);
+
+		r = fd < 0 ? 0 : deafen(l, fd, o->ino);
+	}
+	return r;
+}
+
+int deaf_begin(struct deaf *l, int cgroup, const struct owned *owned, int diag)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
 
@@ -160,7 +175,8 @@ int deaf_begin(struct deaf *l, int cgroup, int diag)
 		if (r == 0 && !found)
 			r = -ENOMEM;
 		if (r == 0 && left)
-			r = deafen_cgroup(l, cgroup, listeners, found, &left, 0);
+			r = cgroup < 0 ? deafen_owned(l, owned, listeners) :
+					 deafen_cgroup(l, cgroup, listeners, found, &left, 0);
 		idiag_free(listeners);
 		if (r < 0)
 			return r;

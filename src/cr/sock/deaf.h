@@ -12,8 +12,11 @@ struct deaf {
 	size_t n, cap;
 };
 
-/* All TCP listeners that processes of this cgroup hold, of the namespace of `diag` (sock_diag.h). */
-int deaf_begin(struct deaf *l, int cgroup, int diag);
+struct owned;
+
+/* All TCP listeners of the namespace of `diag` (sock_diag.h) that processes of this cgroup hold; cgroup -1: those
+ * that are among `owned`. */
+int deaf_begin(struct deaf *l, int cgroup, const struct owned *owned, int diag);
 bool deaf_is(const struct deaf *l, uint32_t ino);
 /* They hear again; l is empty. */
 void deaf_end(struct deaf *l);

@@ -3,7 +3,7 @@
  *
  * IPv4: IP_HDRINCL lets us name any source (the route lookup is told so), and loopback keeps the
  * route of the sender, so that no filter for strange sources looks at it.  IPv6: IPV6_HDRINCL
- * (Linux 4.5) likewise. */
+ * (Linux 4.5) likewise.  They carry the mark that a lock of the network lets through. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "cr/sock/lock_table.h"
 #include "cr/sock/tcp.h"
 
 #ifndef IPV6_HDRINCL
@@ -79,7 +80,7 @@ static int forge_send(const struct sockaddr *from, const struct sockaddr *to, in
 	auto_fd int fd = socket(from->sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	auto_free uint8_t *packet = calloc(1, head + len);
 	struct sockaddr_storage dst = { 0 };
-	int on = 1;
+	int on = 1, mark = LOCK_MARK;
 
 	if (fd < 0 || !packet)
 		return err_sys(e, fd < 0 ? -errno : -ENOMEM, "raw socket");
@@ -109,6 +110,9 @@ static int forge_send(const struct sockaddr *from, const struct sockaddr *to, in
 	}
 	if ((v4 ? setsockopt(fd, SOL_IP, IP_HDRINCL, &on, sizeof(on)) :
 		  setsockopt(fd, SOL_IPV6, IPV6_HDRINCL, &on, sizeof(on))) < 0)
+		return err_sys(e, -errno, "raw socket");
+	/* In a network of somebody else's nobody locks it, and we may not mark. */
+	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 && errno != EPERM)
 		return err_sys(e, -errno, "raw socket");
 	memcpy(packet + head, segment, len);
 	if (sendto(fd, packet, head + len, 0, (struct sockaddr *)&dst,

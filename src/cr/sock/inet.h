@@ -47,7 +47,13 @@ struct isk {
 	union inet_addr self, peer;
 	struct tcp_conn conn;   /* its queues point into the records */
 	bool has_conn, made;
+	bool dropped;           /* a connection that is not restored (--tcp-close) */
 };
+
+/* Of a restore: whether it has a far end (not one that is over). */
+bool isk_is_connection(const struct isk *s);
+/* TCP_*; 0: not a TCP socket. */
+int inet_tcp_state(const struct ofile *f);
 
 int inet_load(struct restore *r, struct rfile *f, struct err *e);
 int inet_build(struct restore *r, struct rfile *f, struct err *e);

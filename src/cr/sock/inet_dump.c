@@ -1,15 +1,20 @@
 /* inet_dump - TCP and UDP sockets over IPv4 and IPv6, the reading half (tcp.c: connections, udp.c: datagrams
  * and groups, inet_restore.c: the other half).
  *
- * Refused: other protocols (other.c), ULPs (kernel TLS), MD5 keys, UDP encapsulation, a socket in repair mode.
+ * Refused: other protocols (other.c), ULPs (kernel TLS), MD5 keys, UDP encapsulation, a socket in repair mode.  In a
+ * checkpoint also what its options do not allow: connections (--tcp-established takes them along, --tcp-close leaves
+ * them out: they are recorded without their state, and end with the tree), and connections not accepted yet
+ * (--skip-in-flight).
  * Lost, with a line in the log: connections not accepted even after the tree was given time for it
  * (settle.c).  Only accept() reaches them, which takes them away from the source, and nothing can fill a
  * backlog at the target; their clients get a reset. */
+#include <arpa/inet.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,6 +23,7 @@
 #include "base/mem.h"
 #include "cr/file/file.h"
 #include "cr/sock/inet.h"
+#include "cr/sock/netlock.h"
 
 #include "tcp-stream.pb-c.h"
 
@@ -38,6 +44,79 @@ static const struct idiag_sock *tcp_listed(struct dump *d, const struct ofile *f
 	return i ? i : idiag_find(s->tcp[1], (uint32_t)f->st.st_ino);
 }
 
+static int tcp_state_of(int fd, struct tcp_info *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	memset(ret, 0, sizeof(*ret));
+	return getsockopt(fd, SOL_TCP, TCP_INFO, ret, &len) < 0 ? -errno : ret->tcpi_state;
+}
+
+int inet_tcp_state(const struct ofile *f)
+{
+	int domain, type, protocol;
+	struct tcp_info ti;
+
+	if (f->kind != &file_kind_inet || !sock_is(f, &domain, &type, &protocol) || protocol != IPPROTO_TCP)
+		return 0;
+	return tcp_state_of(f->lfd, &ti);
+}
+
+bool inet_is_dropped(const struct dump *d, unsigned tcp_state)
+{
+	return d->opts && d->opts->tcp_close && tcp_state != TCP_LISTEN && tcp_state != TCP_CLOSE;
+}
+
+/* "A to B" of a socket that is connected. */
+static void conn_text(const struct ofile *f, char *ret, size_t size)
+{
+	char texts[2][INET_TEXT_MAX];
+	union inet_addr a = { 0 };
+	socklen_t len = sizeof(a);
+	bool connected;
+
+	(void)getsockname(f->lfd, &a.sa, &len);
+	inet_text(&a.sa, texts[0]);
+	len = sizeof(a);
+	connected = getpeername(f->lfd, &a.sa, &len) == 0;
+	snprintf(ret, size, "%s%s%s", texts[0], connected ? " to " : ", just connecting",
+		 connected ? inet_text(&a.sa, texts[1]) : "");
+}
+
+static const char *tcp_state_name(unsigned state)
+{
+	static const char *const names[] = { [TCP_ESTABLISHED] = "established", [TCP_SYN_SENT] = "connecting",
+					     [TCP_SYN_RECV] = "connecting", [TCP_FIN_WAIT1] = "closing",
+					     [TCP_FIN_WAIT2] = "closing", [TCP_CLOSE_WAIT] = "closed by the far end",
+					     [TCP_LAST_ACK] = "closing", [TCP_CLOSING] = "closing" };
+
+	return state < array_len(names) && names[state] ? names[state] : "not known";
+}
+
+/* What the caller of a checkpoint has to have asked for. */
+static int tcp_check_asked(struct dump *d, struct ofile *f, const struct idiag_sock *i, struct err *e)
+{
+	int state = inet_tcp_state(f), r;
+	char text[2 * INET_TEXT_MAX + 32];
+
+	if (!d->opts || state <= 0 || state == TCP_CLOSE)
+		return 0;
+	if (state != TCP_LISTEN) {
+		if (d->opts->tcp_established || d->opts->tcp_close)
+			return 0;
+		conn_text(f, text, sizeof(text));
+		return ofile_refuse(d, f, "TCP connection", "it is %s (%s); --tcp-established takes it along, --tcp-close "
+				    "leaves it out", tcp_state_name((unsigned)state), text);
+	}
+	if (!i || !i->rqueue || d->opts->skip_in_flight)
+		return 0;
+	r = ofile_refuse(d, f, "TCP connections not accepted", "%u wait at port %u; --skip-in-flight drops them",
+			 i->rqueue, i->sport);
+	/* With the dump's freeze it has been waited for already (settle.c). */
+	d->n_passing += r >= 0 && d->check_only;
+	return r;
+}
+
 static int tcp_check(struct dump *d, struct ofile *f, struct err *e)
 {
 	const struct idiag_sock *i = tcp_listed(d, f);
@@ -52,7 +131,7 @@ static int tcp_check(struct dump *d, struct ofile *f, struct err *e)
 		return ofile_refuse(d, f, "TCP MD5 signatures", "their keys cannot be read");
 	if (sock_get_int(f->lfd, SOL_TCP, TCP_REPAIR, &repair) == 0 && repair)
 		return ofile_refuse(d, f, "TCP repair mode", "another program is repairing this connection");
-	return 0;
+	return tcp_check_asked(d, f, i, e);
 }
 
 static int inet_check(struct dump *d, struct ofile *f, struct err *e)
@@ -129,14 +208,6 @@ static int rec_addresses(struct ofile *f, struct inet_rec *rec, struct err *e)
 
 /* ---- TCP ---- */
 
-static int tcp_state_of(int fd, struct tcp_info *ret)
-{
-	socklen_t len = sizeof(*ret);
-
-	memset(ret, 0, sizeof(*ret));
-	return getsockopt(fd, SOL_TCP, TCP_INFO, ret, &len) < 0 ? -errno : ret->tcpi_state;
-}
-
 static int tcp_read_first(struct dump *d, struct ofile *f, struct tcp_read **ret, struct err *e)
 {
 	struct sock_dump *s = sock_dump_of(d);
@@ -163,21 +234,23 @@ static int tcp_read_first(struct dump *d, struct ofile *f, struct tcp_read **ret
 static int tcp_sweep(struct dump *d, struct err *e)
 {
 	struct sock_dump *s = sock_dump_of(d);
+	int r;
 
 	if (s->tcp_swept)
 		return 0;
 	s->tcp_swept = true;
+	/* Sockets in flight have come to light since the freeze. */
+	r = netlock_dump(d, e);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < d->n_ofiles; i++) {
 		struct ofile *f = d->ofiles[i];
-		int domain, type, protocol, r;
-		struct tcp_info ti;
 
-		if (f->kind != &file_kind_inet || !sock_is(f, &domain, &type, &protocol) ||
-		    protocol != IPPROTO_TCP)
+		r = inet_tcp_state(f);
+		if (r == 0)
 			continue;
 		f->priv = NULL;
-		r = tcp_state_of(f->lfd, &ti);
-		if (r > 0 && tcp_state_known((unsigned)r)) {
+		if (r > 0 && tcp_state_known((unsigned)r) && !inet_is_dropped(d, (unsigned)r)) {
 			r = tcp_read_first(d, f, NULL, e);
 			if (r < 0)
 				return err_context(e, r, "process %d, fd %d", f->task ? f->task->nspid : 0,
@@ -196,6 +269,9 @@ void inet_dump_free(struct sock_dump *s)
 	free(s->reads);
 	s->reads = NULL;
 	s->n_reads = 0;
+	free(s->silenced);
+	s->silenced = NULL;
+	s->n_silenced = s->cap_silenced = 0;
 }
 
 static int put_blob(struct dump *d, uint32_t id, const void *data, size_t len, struct err *e)
@@ -344,6 +420,14 @@ static int tcp_capture(struct dump *d, struct ofile *f, struct inet_rec *rec, st
 	if (state < 0)
 		return err_sys(e, state, "a TCP socket's state cannot be read");
 	rec->isk.state = (uint32_t)state;
+	if (inet_is_dropped(d, (unsigned)state)) {
+		char text[2 * INET_TEXT_MAX + 32];
+
+		conn_text(f, text, sizeof(text));
+		log_warn("process %d, fd %d: the TCP connection %s is left out (--tcp-close)",
+			 f->task ? f->task->nspid : 0, f->fd, text);
+		return 0;
+	}
 	switch (state) {
 	case TCP_LISTEN:
 		rec->isk.backlog = ti.tcpi_sacked;
@@ -362,6 +446,53 @@ static int tcp_capture(struct dump *d, struct ofile *f, struct inet_rec *rec, st
 		if (!tcp_state_known((unsigned)state))
 			return err_set(e, -EAGAIN, "a TCP connection is in state %d; try again in a moment", state);
 		return tcp_capture_open(d, f, rec, ret, e);
+	}
+}
+
+/* ---- the end of a checkpoint's tree ---- */
+
+/* In repair mode a socket is closed without a word, and its address is free at once.  Listeners know no such mode; they
+ * tell nobody. */
+static bool is_silenced(struct dump *d, const struct ofile *f)
+{
+	int state = inet_tcp_state(f);
+
+	return state > 0 && state != TCP_LISTEN && state != TCP_CLOSE && !inet_is_dropped(d, (unsigned)state);
+}
+
+int inet_silence(struct dump *d, struct err *e)
+{
+	struct sock_dump *s = sock_dump_of(d);
+	int r = 0;
+
+	for (size_t i = 0; i < d->n_ofiles && r >= 0; i++) {
+		const struct ofile *f = d->ofiles[i];
+		struct silenced x = { .fd = f->lfd };
+
+		if (!is_silenced(d, f))
+			continue;
+		r = array_grow(s->silenced, s->n_silenced, s->cap_silenced);
+		if (r >= 0)
+			r = tcp_repair_enter(x.fd, &x.reuse);
+		if (r >= 0)
+			s->silenced[s->n_silenced++] = x;
+		else
+			err_sys(e, r, "process %d, fd %d: a TCP connection cannot be silenced",
+				f->task ? f->task->nspid : 0, f->fd);
+	}
+	if (r < 0)
+		inet_unsilence(d);
+	return r < 0 ? r : 0;
+}
+
+void inet_unsilence(struct dump *d)
+{
+	struct sock_dump *s = sock_dump_of(d);
+
+	while (s->n_silenced) {
+		const struct silenced *x = &s->silenced[--s->n_silenced];
+
+		(void)tcp_repair_leave(x->fd, x->reuse);
 	}
 }
 

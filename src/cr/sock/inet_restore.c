@@ -5,6 +5,9 @@
  * not sent yet goes out, into a link that is not joined to the bridge yet, and is sent again), then
  * the options that would have been in the way.
  *
+ * A connection that is not restored (--tcp-close, here or at the dump) is a socket without an address, shut down both
+ * ways: who reads it finds the end, who writes to it a broken pipe.
+ *
  * A connection that is over (state CLOSE, perhaps with data still to be read) is made as one to a port of
  * our own loopback address and ended by packets of our own, with a FIN or with a reset. */
 #include <net/if.h>
@@ -15,10 +18,12 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "cr/file/file.h"
 #include "cr/sock/inet.h"
 
+#include "inventory.pb-c.h"
 #include "tcp-stream.pb-c.h"
 
 static uint32_t own_u32(const struct isk *s, int name)
@@ -103,11 +108,38 @@ static int conn_load(struct restore *r, struct isk *s, struct err *e)
 	return 0;
 }
 
+static bool is_connected_state(uint32_t state)
+{
+	return state != TCP_CLOSE && state != TCP_LISTEN;
+}
+
+bool isk_is_connection(const struct isk *s)
+{
+	return !s->dropped && s->i->proto == IPPROTO_TCP && is_connected_state(s->i->state);
+}
+
+/* What the caller of a restore from a folder has to have asked for. */
+static int conn_asked(struct restore *r, struct isk *s, struct err *e)
+{
+	const struct record *rec = image_find(r->image, REC_INVENTORY, REC_ANY, NULL);
+	const InventoryEntry *inv = rec ? (const InventoryEntry *)rec->msg : NULL;
+	char texts[2][INET_TEXT_MAX];
+
+	if (!r->opts || !is_connected_state(s->i->state))
+		return 0;
+	s->dropped = r->opts->tcp_close || (inv && inv->has_tcp_close && inv->tcp_close);
+	if (s->dropped || r->opts->tcp_established)
+		return 0;
+	return err_set(e, -EINVAL, "the image has a TCP connection of %s to %s; --tcp-established restores it, --tcp-close "
+		       "leaves it out", inet_text(&s->self.sa, texts[0]), inet_text(&s->peer.sa, texts[1]));
+}
+
 int inet_load(struct restore *r, struct rfile *f, struct err *e)
 {
 	struct sock_restore *sr = sock_restore_of(r);
 	const InetSkEntry *i = f->fe->isk;
 	struct isk *s;
+	int ret;
 
 	if (!i || !i->opts || !i->fown || (i->family != AF_INET && i->family != AF_INET6) ||
 	    i->backlog > INT32_MAX || i->state > TCP_CLOSING ||
@@ -129,9 +161,12 @@ int inet_load(struct restore *r, struct rfile *f, struct err *e)
 		return err_set(e, -EINVAL, "file %u: an internet socket's addresses make no sense", f->id);
 	if (i->proto != IPPROTO_TCP)
 		return 0;
+	ret = conn_asked(r, s, e);
+	if (ret < 0 || s->dropped)
+		return ret;
 	if (conn_load(r, s, e) < 0)
 		return e && e->code ? e->code : -EINVAL;
-	if (i->state != TCP_CLOSE && i->state != TCP_LISTEN && i->state != TCP_SYN_SENT && !s->has_conn)
+	if (is_connected_state(i->state) && i->state != TCP_SYN_SENT && !s->has_conn)
 		return err_set(e, -EINVAL, "file %u: a TCP connection without its state", f->id);
 	return 0;
 }
@@ -162,6 +197,8 @@ static int scope_set(int fd, struct isk *s, struct err *e)
 
 static int inet_bind(int fd, const struct isk *s, struct err *e)
 {
+	char text[INET_TEXT_MAX];
+
 	if (!s->i->src_port)
 		return 0;
 	if (bind(fd, &s->self.sa, inet_addr_len(&s->self)) == 0)
@@ -179,7 +216,8 @@ static int inet_bind(int fd, const struct isk *s, struct err *e)
 			return 0;
 		errno = -ret;
 	}
-	return err_sys(e, -errno, "port %u cannot be bound", s->i->src_port);
+	return err_sys(e, -errno, "%s %s cannot be bound", s->i->proto == IPPROTO_TCP ? "TCP" : "UDP",
+		       inet_text(&s->self.sa, text));
 }
 
 /* For a connection that is over: any far end will do, each its own. */
@@ -203,8 +241,13 @@ static void dead_peer(struct isk *s)
 
 static int tcp_build(int fd, struct isk *s, struct err *e)
 {
+	char text[INET_TEXT_MAX];
 	int ret;
 
+	if (s->dropped) {
+		log_info("a TCP connection of %s is left out", inet_text(&s->self.sa, text));
+		return 0;
+	}
 	if (s->has_conn) {
 		if (own_u32(s, INET_OWN_DEAD))
 			dead_peer(s);
@@ -213,7 +256,7 @@ static int tcp_build(int fd, struct isk *s, struct err *e)
 	}
 	ret = inet_bind(fd, s, e);
 	if (ret == 0 && s->i->state == TCP_LISTEN && listen(fd, (int)s->i->backlog) < 0)
-		return err_sys(e, -errno, "cannot listen at port %u", s->i->src_port);
+		return err_sys(e, -errno, "cannot listen at %s", inet_text(&s->self.sa, text));
 	return ret;
 }
 
@@ -353,7 +396,9 @@ int inet_finish(struct restore *r, struct err *e)
 
 		if (!s->made || s->f->fd < 0)
 			return err_set(e, -EIO, "an internet socket was not made");
-		if (s->has_conn)
+		if (s->dropped)
+			(void)shutdown(s->f->fd, SHUT_RDWR); /* marks it, although it says ENOTCONN */
+		else if (s->has_conn)
 			ret = finish_conn(s, e);
 		else if (s->i->proto == IPPROTO_UDP)
 			ret = finish_udp(r, s, e);
@@ -367,4 +412,13 @@ int inet_finish(struct restore *r, struct err *e)
 			return ret;
 	}
 	return 0;
+}
+
+void inet_restore_silence(struct restore *r)
+{
+	struct sock_restore *sr = sock_restore_of(r);
+
+	for (size_t i = 0; sr && i < sr->n_inet; i++)
+		if (sr->inet_socks[i]->has_conn && sr->inet_socks[i]->f->fd >= 0)
+			(void)sock_set_int(sr->inet_socks[i]->f->fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 }

@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cr/file/file.h"
+#include "cr/sock/netlock.h"
 #include "cr/sock/sock.h"
 
 /* ============================================ dump ============================================ */
@@ -34,6 +35,7 @@ static void sock_dump_free(struct sock_dump *s)
 	if (!s)
 		return;
 	deaf_end(&s->deaf);
+	netlock_free(s->lock);
 	fd_close(&s->netns_fd);
 	udiag_free(s->unix_socks);
 	idiag_free(s->tcp[0]);
@@ -41,6 +43,7 @@ static void sock_dump_free(struct sock_dump *s)
 	inet_dump_free(s);
 	sock_opts_refs_free(s);
 	free(s->by_ino);
+	free(s->outside);
 	free(s);
 }
 
@@ -58,6 +61,7 @@ static int sock_dump_open(struct dump *d, struct err *e)
 	if (old) {
 		s->deaf = old->deaf;
 		old->deaf = (struct deaf){ 0 };
+		s->lock = ptr_take(old->lock);
 	}
 	sock_dump_free(old);
 	d->part_data[at] = s;
@@ -135,11 +139,16 @@ bool sock_in_flight(struct dump *d)
 {
 	struct sock_dump *s = sock_dump_of(d);
 
+	/* Of a checkpoint the tree's own only, whoever else uses the namespace. */
+	if (s && d->opts && s->flight_asked == d->n_ofiles)
+		return s->in_flight;
+	if (s)
+		s->flight_asked = d->n_ofiles;
 	for (size_t i = 0; s && s->unix_socks && i < udiag_count(s->unix_socks); i++) {
 		const struct udiag_sock *u = udiag_at(s->unix_socks, i);
 
-		if (u->state != TCP_LISTEN && u->rqueue)
-			return true;
+		if (u->state != TCP_LISTEN && u->rqueue && (!d->opts || sock_by_ino(d, u->ino)))
+			return s->in_flight = true;
 	}
 	return false;
 }
@@ -250,14 +259,15 @@ int sock_recover(pid_t pid, struct err *e)
 
 static int sock_part_recover(struct dump *d, struct err *e)
 {
-	int ret = 0;
+	int ret = 0, r;
 
 	for (size_t i = 0; i < d->n_tasks; i++) {
-		int r = d->tasks[i]->zombie ? 0 : sock_recover(d->tasks[i]->pid, e);
+		r = d->tasks[i]->zombie ? 0 : sock_recover(d->tasks[i]->pid, e);
 
 		ret = r < 0 ? r : ret;
 	}
-	return ret;
+	r = netlock_recover(d, e);
+	return r < 0 ? r : ret;
 }
 
 /* =========================================== restore ========================================== */
@@ -290,6 +300,7 @@ static void sock_part_restore_done(struct restore *r)
 
 	if (!r->part_data[at])
 		return;
+	netlock_free(sock_restore_of(r)->lock);
 	unix_restore_free(r->part_data[at]);
 	inet_restore_free(r->part_data[at]);
 	free(r->part_data[at]);

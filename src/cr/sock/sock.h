@@ -22,10 +22,12 @@ int sock_recover(pid_t pid, struct err *e);
 
 /* ---- dump ---- */
 struct opt_ref;
+struct netlock;
 /* Level of entries in gw_sock_extra.opts that are not socket options but facts of our own. */
 #define GW_LEVEL_OWN 0x47570000
 struct sock_dump {
 	struct deaf deaf; /* since the freeze */
+	struct netlock *lock; /* of a checkpoint; NULL: none yet (netlock.h) */
 	int netns_fd;
 	uint64_t netns_ino;
 	struct udiag *unix_socks;
@@ -37,6 +39,14 @@ struct sock_dump {
 	struct tcp_read **reads; /* connections of which the first half is read */
 	size_t n_reads, cap_reads;
 	bool tcp_swept;
+	size_t flight_asked; /* sock_in_flight: d->n_ofiles when it was found out */
+	bool in_flight;
+	uint32_t *outside; /* far ends of unix sockets that have a record */
+	size_t n_outside, cap_outside;
+	struct silenced {
+		int fd, reuse; /* the descriptor is the open file's; SO_REUSEADDR as it was */
+	} *silenced; /* inet_silence */
+	size_t n_silenced, cap_silenced;
 };
 struct sock_dump *sock_dump_of(struct dump *d);
 /* The open file with this socket inode; NULL: not in the tree. */
@@ -74,6 +84,7 @@ int sock_get_int(int fd, int level, int name, int *ret);
 struct usk;
 struct isk;
 struct sock_restore {
+	struct netlock *lock; /* NULL: none */
 	struct usk **unix_socks; /* ascending by inode */
 	size_t n_unix, cap_unix;
 	bool unix_sorted;
@@ -93,5 +104,12 @@ void unix_restore_free(struct sock_restore *s);
 
 /* ---- inet ---- */
 void inet_dump_free(struct sock_dump *s);
+/* Whether a socket's TCP connection is dropped by the dump (--tcp-close). */
+bool inet_is_dropped(const struct dump *d, unsigned tcp_state);
+/* From here on closing the tree's connections sends nothing, and nobody has them when they are closed. */
+int inet_silence(struct dump *d, struct err *e);
+void inet_unsilence(struct dump *d);
 int inet_finish(struct restore *r, struct err *e);
+/* The same as inet_silence, of a restore that fails. */
+void inet_restore_silence(struct restore *r);
 void inet_restore_free(struct sock_restore *s);

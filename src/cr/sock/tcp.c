@@ -13,10 +13,12 @@
  * progress, MD5 and AO keys, ULPs (refused by inet_dump.c). */
 #include "cr/sock/tcp.h"
 
+#include <arpa/inet.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -50,23 +52,37 @@ void tcp_conn_done(struct tcp_conn *c)
 	c->out = c->in = NULL;
 }
 
+const char *inet_text(const struct sockaddr *sa, char ret[INET_TEXT_MAX])
+{
+	char addr[INET6_ADDRSTRLEN] = "?";
+
+	if (sa->sa_family == AF_INET) {
+		const struct sockaddr_in *v4 = (const struct sockaddr_in *)sa;
+
+		inet_ntop(AF_INET, &v4->sin_addr, addr, sizeof(addr));
+		snprintf(ret, INET_TEXT_MAX, "%s:%u", addr, ntohs(v4->sin_port));
+	} else {
+		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)sa;
+
+		inet_ntop(AF_INET6, &v6->sin6_addr, addr, sizeof(addr));
+		snprintf(ret, INET_TEXT_MAX, "[%s]:%u", addr, ntohs(v6->sin6_port));
+	}
+	return ret;
+}
+
 /* ---- reading ---- */
 
-struct repair {
-	int reuse;
-};
-
-static int repair_begin(int fd, struct repair *ret)
+int tcp_repair_enter(int fd, int *ret_reuse)
 {
-	int r = sock_get_int(fd, SOL_SOCKET, SO_REUSEADDR, &ret->reuse);
+	int r = sock_get_int(fd, SOL_SOCKET, SO_REUSEADDR, ret_reuse);
 
 	return r < 0 ? r : sock_set_int(fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 }
 
-static int repair_end(int fd, const struct repair *rp)
+int tcp_repair_leave(int fd, int reuse)
 {
 	int r = sock_set_int(fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
-	int r2 = sock_set_int(fd, SOL_SOCKET, SO_REUSEADDR, rp->reuse);
+	int r2 = sock_set_int(fd, SOL_SOCKET, SO_REUSEADDR, reuse);
 
 	return r < 0 ? r : r2;
 }
@@ -184,16 +200,15 @@ static int read_in(int fd, struct tcp_conn *c)
 
 static int read_step(int fd, struct tcp_conn *c, int (*step)(int fd, struct tcp_conn *c), struct err *e)
 {
-	struct repair rp;
-	int r, end, offset = -1;
+	int r, end, reuse, offset = -1;
 
 	/* An offset of the application's own would shift what we see. */
 	if (sock_get_int(fd, SOL_SOCKET, SO_PEEK_OFF, &offset) == 0 && offset >= 0)
 		(void)sock_set_int(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
-	r = repair_begin(fd, &rp);
+	r = tcp_repair_enter(fd, &reuse);
 	if (r == 0) {
 		r = step(fd, c);
-		end = repair_end(fd, &rp);
+		end = tcp_repair_leave(fd, reuse);
 		if (r == 0)
 			r = end;
 	}
@@ -305,6 +320,7 @@ static uint32_t write_seq(const struct tcp_conn *c)
 int tcp_write(int fd, const struct tcp_conn *c, const struct sockaddr *self, socklen_t self_len,
 	      const struct sockaddr *peer, socklen_t peer_len, struct err *e)
 {
+	char texts[2][INET_TEXT_MAX];
 	int r = sock_set_int(fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 
 	if (r == 0)
@@ -317,10 +333,13 @@ int tcp_write(int fd, const struct tcp_conn *c, const struct sockaddr *self, soc
 		/* The address may be gone from the link, as it may at the source. */
 		if (errno != EADDRNOTAVAIL || sock_set_int(fd, SOL_IP, IP_FREEBIND, 1) < 0 ||
 		    bind(fd, self, self_len) < 0)
-			return err_sys(e, -errno, "a TCP connection's own address cannot be bound");
+			return err_sys(e, -errno, "a TCP connection's own address %s cannot be bound",
+				       inet_text(self, texts[0]));
 	}
 	if (connect(fd, peer, peer_len) < 0)
-		return err_sys(e, -errno, "a TCP connection cannot be made (is there a route?)");
+		return err_sys(e, -errno, "the TCP connection of %s to %s cannot be made (%s)", inet_text(self, texts[0]),
+			       inet_text(peer, texts[1]), errno == EADDRNOTAVAIL || errno == EADDRINUSE ?
+			       "there is one between these ports already" : "is there a route?");
 	r = write_options(fd, c);
 	if (r == 0)
 		r = make_room(fd, c);

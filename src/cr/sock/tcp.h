@@ -46,6 +46,14 @@ bool tcp_state_known(unsigned state);
 
 void tcp_conn_done(struct tcp_conn *c);
 
+/* Repair mode for a while: SO_REUSEADDR, which leaving it clears, is put back. */
+int tcp_repair_enter(int fd, int *ret_reuse);
+int tcp_repair_leave(int fd, int reuse);
+
+/* "192.0.2.1:80", "[2001:db8::1]:80" */
+#define INET_TEXT_MAX 64
+const char *inet_text(const struct sockaddr *sa, char ret[INET_TEXT_MAX]);
+
 /* Reading takes two steps, because a connection may have both ends in the tree and their packets go on
  * being exchanged: first the send queues of ALL sockets, then the receive queues.  What moved in
  * between is then in both, never in neither.  Repair mode is left after each step, and SO_REUSEADDR, which

@@ -16,11 +16,25 @@ struct usk {
 	const UnixSkEntry *u;
 	const GwSockExtra *x;
 	struct usk *peer;     /* NULL: none, or left behind */
+	struct usk *outside;  /* the far end that somebody outside of the tree has (unix_outside.c) */
 	struct usk *listener; /* whose name an accepted socket has, or at which it waits */
 	bool planned, made;
 	int gone_peer;        /* the far end of a connection whose peer is gone, to be closed at the end */
 };
 
+/* ---- far ends outside of a checkpoint's tree (unix_outside.c) ---- */
+int unix_outside_check(struct dump *d, struct ofile *f, const struct udiag_sock *u, struct err *e);
+/* When everything is known. */
+int unix_outside_verify(struct dump *d, const struct ofile *f, const struct udiag_sock *u, struct err *e);
+/* *ret_ino: the record of the far end, which it will be connected to again; else as it was. */
+int unix_outside_put(struct dump *d, struct ofile *f, const struct udiag_sock *u, uint32_t *ret_ino, struct err *e);
+bool unix_is_outside(const struct usk *s);
+int unix_outside_load(struct restore *r, const struct usk *s, struct err *e);
+int unix_outside_build(struct usk *s, struct err *e);
+int unix_outside_connect(struct restore *r, struct usk *s, struct err *e);
+
+/* The other end of a listener's connection: it has the listener's name and node. */
+bool unix_is_accepted(struct dump *d, const struct udiag_sock *u);
 /* The value of an entry at GW_LEVEL_OWN; NULL: none. */
 const GwSockopt *unix_own(const struct usk *s, int name);
 

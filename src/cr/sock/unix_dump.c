@@ -92,7 +92,7 @@ static char *node_prefix(const char *path, const char *name)
 }
 
 /* An accepted socket has the name and the node of the listener, which is there to tell of them. */
-static bool is_accepted(struct dump *d, const struct udiag_sock *u)
+bool unix_is_accepted(struct dump *d, const struct udiag_sock *u)
 {
 	const struct udiag *all = sock_dump_of(d)->unix_socks;
 
@@ -120,7 +120,7 @@ static int node_read(struct dump *d, struct ofile *f, const struct udiag_sock *u
 	*ret = (struct node){ 0 };
 	if (!m)
 		return e && e->code ? e->code : -EIO;
-	if (!u->name_len || !u->name[0] || !u->bound_node || is_accepted(d, u))
+	if (!u->name_len || !u->name[0] || !u->bound_node || unix_is_accepted(d, u))
 		return 0;
 	memcpy(name, u->name, u->name_len);
 	fd = ioctl(f->lfd, SIOCUNIXFILE);
@@ -196,7 +196,7 @@ static int unix_check(struct dump *d, struct ofile *f, struct err *e)
 	r = unix_peer_is_outside(d, f, &outside, e);
 	if (r < 0)
 		return r;
-	if (outside)
+	if (outside && !d->opts)
 		return ofile_refuse(d, f, "unix socket", "it is connected to a process outside of the container");
 	u = udiag_find(s->unix_socks, (uint32_t)f->st.st_ino);
 	if (!u)
@@ -205,7 +205,7 @@ static int unix_check(struct dump *d, struct ofile *f, struct err *e)
 	node_done(&n);
 	if (r == -EOPNOTSUPP)
 		return ofile_refuse(d, f, "unix socket", "%s", err_text(&why));
-	return 0;
+	return unix_outside_check(d, f, u, e);
 }
 
 /* ---- capture ---- */
@@ -253,7 +253,7 @@ static int unix_check_backlog(struct dump *d, const struct udiag_sock *u, struct
 			return err_set(e, -EAGAIN, "a unix socket has a connection in its backlog that was "
 				       "closed before it was accepted; try again in a moment");
 		if (!c)
-			continue; /* of a task that is left out */
+			continue; /* of a task that is left out, or outside (unix_outside.c) */
 		if (ioctl(c->lfd, SIOCOUTQ, &unread) < 0 || unread > 0)
 			return err_set(e, -EAGAIN, "data was sent on a unix connection that is not accepted yet; "
 				       "try again in a moment");
@@ -282,7 +282,7 @@ static int unix_extra(struct dump *d, struct ofile *f, const struct udiag_sock *
 	return r;
 }
 
-static int unix_put(struct dump *d, struct ofile *f, const struct udiag_sock *u, const struct node *n,
+static int unix_put(struct dump *d, struct ofile *f, const struct udiag_sock *u, const struct node *n, uint32_t peer,
 		    SkOptsEntry *o, GwSockExtra *x, struct err *e)
 {
 	UnixSkEntry usk = UNIX_SK_ENTRY__INIT;
@@ -300,14 +300,14 @@ static int unix_put(struct dump *d, struct ofile *f, const struct udiag_sock *u,
 	usk.state = u->state;
 	usk.flags = f->flags;
 	usk.backlog = u->state == TCP_LISTEN ? u->wqueue : 0;
-	usk.peer = u->peer;
+	usk.peer = peer;
 	usk.fown = &fown;
 	usk.opts = o;
 	usk.name.data = (uint8_t *)u->name;
 	usk.name.len = u->name_len;
 	usk.has_shutdown = true;
 	usk.shutdown = (SkShutdown)(u->shutdown & 3);
-	if (u->bound_node && !is_accepted(d, u)) {
+	if (u->bound_node && !unix_is_accepted(d, u)) {
 		perms.mode = n->mode;
 		perms.uid = n->uid;
 		perms.gid = n->gid;
@@ -326,6 +326,7 @@ static int unix_put(struct dump *d, struct ofile *f, const struct udiag_sock *u,
 static int unix_capture(struct dump *d, struct ofile *f, struct err *e)
 {
 	const struct udiag_sock *u = udiag_find(sock_dump_of(d)->unix_socks, (uint32_t)f->st.st_ino);
+	uint32_t peer, again = 0;
 	GwSockExtra *x = NULL;
 	SkOptsEntry o;
 	struct node n;
@@ -339,6 +340,10 @@ static int unix_capture(struct dump *d, struct ofile *f, struct err *e)
 		if (r < 0)
 			return r;
 	}
+	r = unix_outside_put(d, f, u, &again, e);
+	if (r < 0)
+		return r;
+	peer = again ? again : u->peer;
 	r = node_read(d, f, u, &n, e);
 	if (r < 0)
 		return r;
@@ -351,11 +356,12 @@ static int unix_capture(struct dump *d, struct ofile *f, struct err *e)
 	if (r < 0)
 		err_sys(e, r, "a unix socket");
 	else
-		r = unix_put(d, f, u, &n, &o, x, e);
+		r = unix_put(d, f, u, &n, peer, &o, x, e);
 	sock_opts_done(&o);
 	gw_sock_extra__free_unpacked(x, NULL);
 	node_done(&n);
-	if (r < 0 || u->state == TCP_LISTEN)
+	/* What a connection that begins anew had received belongs to the old one. */
+	if (r < 0 || u->state == TCP_LISTEN || (again && u->type != SOCK_DGRAM))
 		return r;
 	return unix_queue_capture(d, f, u, e);
 }
@@ -371,6 +377,13 @@ int unix_dump_verify(struct dump *d, struct err *e)
 		if (f->kind != &file_kind_unix)
 			continue;
 		u = udiag_find(s->unix_socks, (uint32_t)f->st.st_ino);
+		if (u && d->opts) {
+			int r = unix_outside_verify(d, f, u, e);
+
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (!u || !u->peer || sock_by_ino(d, u->peer))
 			continue;
 		if (!udiag_find(s->unix_socks, u->peer))

@@ -69,7 +69,7 @@ int unix_load(struct restore *r, struct rfile *f, struct err *e)
 	f->priv = s;
 	sr->unix_socks[sr->n_unix++] = s;
 	sr->unix_sorted = false;
-	return 0;
+	return unix_outside_load(r, s, e);
 }
 
 static int usk_cmp(const void *a, const void *b)
@@ -136,6 +136,12 @@ int unix_plan(struct restore *r, struct err *e)
 		if (i && sr->unix_socks[i - 1]->u->ino == s->u->ino)
 			return err_set(e, -EINVAL, "two unix sockets have inode %u", s->u->ino);
 		s->peer = unix_by_ino(sr, s->u->peer);
+		if (s->peer && unix_is_outside(s->peer)) {
+			s->outside = ptr_take(s->peer);
+			if (unix_is_outside(s) || s->outside->u->type != s->u->type)
+				return err_set(e, -EINVAL, "unix socket %u: its far end makes no sense", s->u->ino);
+			continue;
+		}
 		if (is_connected_stream(s)) {
 			if (s->peer && (s->peer->u->peer != s->u->ino || s->peer == s ||
 					s->peer->u->type != s->u->type || !is_connected_stream(s->peer)))
@@ -315,7 +321,7 @@ static int build_stream(struct restore *r, struct usk *s, struct err *e)
 	bool named = s->u->name.len || (s->peer && s->peer->u->name.len);
 	int ret;
 
-	if (!s->peer && unix_own(s, UNIX_OWN_WAITS_AT))
+	if (s->outside || (!s->peer && unix_own(s, UNIX_OWN_WAITS_AT)))
 		return build_plain(r, s, e); /* connects in unix_finish */
 	if (!named)
 		return build_socketpair(r, s, e);
@@ -333,6 +339,8 @@ int unix_build(struct restore *r, struct rfile *f, struct err *e)
 
 	if (ret < 0 || s->made)
 		return ret;
+	if (unix_is_outside(s))
+		return unix_outside_build(s, e);
 	if (unix_maker_awaited(r, s) || unix_maker_awaited(r, s->peer))
 		return 1;
 	if (is_connected_stream(s))
@@ -382,6 +390,8 @@ static int connect_to_gone(struct usk *s, struct err *e)
 
 static int finish_connect_dgram(struct restore *r, struct usk *s, struct err *e)
 {
+	if (s->outside)
+		return 0;
 	if (!s->peer)
 		return unix_own(s, UNIX_OWN_HAD_PEER) ? connect_to_gone(s, e) : 0;
 	if (s->peer->peer == s && !s->u->name.len && !s->peer->u->name.len)
@@ -433,8 +443,12 @@ int unix_finish(struct restore *r, struct err *e)
 			ret = unix_connect(r, NULL, s->f->fd, s->listener->f->fd, e);
 	}
 	for (size_t i = 0; ret >= 0 && i < sr->n_unix; i++)
+		if (sr->unix_socks[i]->outside)
+			ret = unix_outside_connect(r, sr->unix_socks[i], e);
+	for (size_t i = 0; ret >= 0 && i < sr->n_unix; i++)
 		ret = finish_gone(sr->unix_socks[i], e);
 	for (size_t i = 0; ret >= 0 && i < sr->n_unix; i++)
-		ret = finish_last(sr->unix_socks[i], e);
+		if (!unix_is_outside(sr->unix_socks[i]))
+			ret = finish_last(sr->unix_socks[i], e);
 	return ret;
 }
