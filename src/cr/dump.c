@@ -569,6 +569,7 @@ static int stage_after(struct run *run, struct err *e)
 	enum cr_after after = run->o->subject.opts->after;
 
 	run->times.frozen_us = us_since(&run->start);
+	run->d.replaced = after != CR_AFTER_RUN;
 	if (after == CR_AFTER_KILL)
 		return tree_kill(&run->d, e);
 	dump_parts_done(&run->d);
