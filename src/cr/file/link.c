@@ -99,16 +99,28 @@ static int link_put(struct dump *d, const struct table_link *l, const RegFileEnt
 	return sink_put(d->sink, REC_FILES, fe.id, &fe.base, e);
 }
 
+static const struct table_link *link_of(struct dump *d, const struct ofile *f)
+{
+	struct table *tb = dump_table(d);
+
+	for (size_t i = 0; tb && i < tb->n_links; i++)
+		if (tb->links[i].dev == f->st.st_dev && tb->links[i].ino == f->st.st_ino)
+			return &tb->links[i];
+	return NULL;
+}
+
+bool link_is_made(struct dump *d, const struct ofile *f)
+{
+	return str_ends(f->link, DELETED) && link_of(d, f);
+}
+
 int link_capture(struct dump *d, const struct ofile *f, const RegFileEntry *re, struct err *e)
 {
 	RemapFilePathEntry rm = REMAP_FILE_PATH_ENTRY__INIT;
 	struct table *tb = dump_table(d);
-	const struct table_link *l = NULL;
+	const struct table_link *l = link_of(d, f);
 	int r = 0;
 
-	for (size_t i = 0; i < tb->n_links && !l; i++)
-		if (tb->links[i].dev == f->st.st_dev && tb->links[i].ino == f->st.st_ino)
-			l = &tb->links[i];
 	if (!l) {
 		struct table_link n = { .dir = -1 };
 

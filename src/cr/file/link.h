@@ -5,6 +5,8 @@
 
 /* Can a link be made beside f's old name? */
 bool link_possible(const struct dump *d, const struct ofile *f);
+/* Has it been made for another open file of the same?  Then it is the link of this one, too. */
+bool link_is_made(struct dump *d, const struct ofile *f);
 /* Makes it (once for each inode) and writes its records; re is that of f. */
 int link_capture(struct dump *d, const struct ofile *f, const RegFileEntry *re, struct err *e);
 /* Removes the links, but where the tree is gone (dump.replaced). */

@@ -169,6 +169,9 @@ static enum how reg_how(struct dump *d, const struct ofile *f, char **ret_path)
 	} else if (is_ghost(f)) {
 		how = HOW_GHOST;
 		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
+	} else if (link_is_made(d, f)) {
+		how = HOW_LINK;
+		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
 	} else if (S_ISREG(f->st.st_mode) && str_ends(f->link, DELETED) &&
 		   ((*ret_path = sibling_find(d, f)) || (d->opts && (*ret_path = name_open(d, f))))) {
 		how = HOW_PATH;
