@@ -100,6 +100,7 @@ struct dump {
 	bool check_only;
 	int64_t frozen_ns;        /* CLOCK_MONOTONIC of ours: every task stood by then, and stands since; */
 	int64_t header_ns;        /*   when the clocks of the header were read */
+	bool replaced;            /* the images stand for the tree from now on: it is ended, or left stopped */
 	struct waits *waits;      /* of cr/task/restart.c, from before the freeze; may be NULL */
 };
 
@@ -155,6 +156,7 @@ struct restore {
 	const char *cgroup;
 	int data_fd;             /* the stream, pages to come */
 	bool user_ns;            /* the container has a user namespace of its own */
+	bool complete;           /* the tree runs: what images alone needed may go */
 	void *part_data[32];
 };
 

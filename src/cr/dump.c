@@ -624,6 +624,7 @@ static int stage_after(struct run *run, struct err *e)
 	int r;
 
 	run->times.frozen_us = us_since(&run->start);
+	run->d.replaced = after != CR_AFTER_RUN;
 	if (after == CR_AFTER_KILL)
 		return end_silently(run, e);
 	lifted = netlock_lift(&run->d);

@@ -628,6 +628,7 @@ static int stage_resume(struct run *run, struct err *e)
 	struct err mine = { 0 };
 
 	run->times.finish_us = us_lap(&run->start);
+	run->r.complete = x >= 0;
 	/* It runs: what a script thinks of it changes nothing any more. */
 	if (x >= 0 && act(run, CR_ACT_POST_RESUME, &mine) < 0)
 		log_warn("post-resume: %s", err_text(&mine));

@@ -1,8 +1,10 @@
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "cr/checkpoint.h"
 #include "engine/action.h"
@@ -50,7 +52,25 @@ int action_restore(struct options *o, struct scripts *s, pid_t *ret_pid, struct 
 	return 0;
 }
 
-int restore_wait(pid_t pid, struct err *e)
+/* The tree has been stopped, as a job of our shell: we are that job to the shell.  Whoever has us go on has the
+ * tree go on; in the foreground, if we are there. */
+static void stop_with(pid_t pid)
+{
+	pid_t group = getpgid(pid), other;
+	int tty;
+
+	if (group <= 0 || group == getpgrp()) /* stopped as we were */
+		return;
+	raise(SIGSTOP);
+	tty = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	other = tty >= 0 ? tcgetpgrp(tty) : -1;
+	if (other == getpgrp() && tcsetpgrp(tty, group) < 0)
+		log_warn("the restored processes stay in the background: %s", strerror(errno));
+	fd_close(&tty);
+	kill(-group, SIGCONT);
+}
+
+int restore_wait(pid_t pid, bool job, struct err *e)
 {
 	int status;
 
@@ -58,9 +78,12 @@ int restore_wait(pid_t pid, struct err *e)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	for (;;) {
-		if (waitpid(pid, &status, 0) == pid)
-			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-		if (errno != EINTR)
+		if (waitpid(pid, &status, job ? WUNTRACED : 0) == pid) {
+			if (!WIFSTOPPED(status))
+				return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+			stop_with(pid);
+		} else if (errno != EINTR) {
 			return err_sys(e, -errno, "waiting for the restored process %d", (int)pid);
+		}
 	}
 }

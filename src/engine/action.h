@@ -10,8 +10,9 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 3 };
 int action_dump(struct options *o, struct scripts *s, struct err *e);
 /* The pidfile is written before anything of the tree runs. */
 int action_restore(struct options *o, struct scripts *s, pid_t *ret_pid, struct err *e);
-/* Waits for the restored init; its exit status, as a shell has it. */
-int restore_wait(pid_t pid, struct err *e);
+/* Waits for the restored init; its exit status, as a shell has it.  As a job of a shell (--shell-job) we stop when it
+ * is stopped, and it goes on when we do. */
+int restore_wait(pid_t pid, bool job, struct err *e);
 
 /* What the kernel has and what we may do; on stdout.  -EOPNOTSUPP: something is missing. */
 int action_check(const struct options *o, struct err *e);

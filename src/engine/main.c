@@ -57,7 +57,7 @@ static int restore_main(struct options *o, struct scripts *s, struct err *e)
 	}
 	if (o->detach)
 		return EXIT_OK;
-	r = restore_wait(pid, e);
+	r = restore_wait(pid, o->cr.shell_job, e);
 	if (r > 0)
 		err_set(e, -ECHILD, "the restored process ended with status %d", r);
 	return r == 0 ? EXIT_OK : fail(r < 0 ? EXIT_FAILED : r, e);

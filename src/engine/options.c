@@ -244,7 +244,7 @@ static int set_external_mounts(struct options *o, const char *flags, struct err 
 static int set_external(struct options *o, const row_t *row, const char *value, bool on, struct err *e)
 {
 	static const char *const kinds[] = { "mnt[", "dev[", "file[", "tty[", "unix[", "net[", "pid[", "veth[",
-					     "macvlan[" };
+					     "macvlan[", "pipe[", "socket[" };
 	const char *colon = strstr(value, "]:"), *key = value;
 	size_t len = colon ? (size_t)(colon - value) + 1 : strlen(value), i;
 
@@ -252,7 +252,7 @@ static int set_external(struct options *o, const row_t *row, const char *value, 
 		;
 	if (i == array_len(kinds) || value[len - 1] != ']')
 		return err_set(e, -EINVAL, "--external %s: TYPE[ID]:VALUE was expected; the types are mnt, dev, file, "
-			       "tty, unix, net, pid, veth and macvlan", value);
+			       "tty, unix, net, pid, veth, macvlan, pipe and socket", value);
 	if (str_starts(value, "mnt[]"))
 		return set_external_mounts(o, colon ? colon + 2 : "", e);
 	if (colon && options_keep_len(o, value, len, &key) < 0)

@@ -108,6 +108,9 @@ static int words_take(struct request *rq, struct err *e)
 	r = config_apply_default(&rq->o, e);
 	if (r >= 0)
 		r = rpc_opts_apply(&rq->o, m, rq->peer->inherited, e);
+	/* Peers give a restore what stands for a pipe's other end (inherit_fd), and a dump no name for it. */
+	if (r >= 0)
+		r = options_pair(&rq->o, &rq->o.cr.externals, "pipe[]", "", -1, e);
 	if (r >= 0 && m->config_file && *m->config_file) {
 		r = config_apply_file(&rq->o, m->config_file, e);
 		/* runc names one always, whether there is one or not. */

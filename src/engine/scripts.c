@@ -108,6 +108,8 @@ int scripts_act(void *arg, enum cr_act act, pid_t pid, int fd, struct err *e)
 				return err_context(e, r, "at %s", cr_act_name(act));
 		}
 	}
+	if (act == CR_ACT_ORPHAN_PTS_MASTER && !s->notify)
+		return err_set(e, -ENOTCONN, "there is no RPC peer to take it (orphan_pts_master)");
 	if (s->notify) {
 		r = s->notify(s->arg, act, pid, fd, e);
 		if (r < 0)

@@ -25,8 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		for (const char *p = NULL; (p = fdinfo_line(text, keys[k], p));) {
 			struct fdinfo_lock l;
 			struct fdinfo_epoll t;
+			bool waits;
 
-			fdinfo_lock(p, &l);
+			if (fdinfo_lock(p, &l, &waits) == 0 && !fdinfo_lock_same(&l, &l))
+				abort();
 			fdinfo_epoll(p, &t);
 		}
 	}

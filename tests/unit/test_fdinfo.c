@@ -48,24 +48,24 @@ static void locks(void **state)
 {
 	struct fdinfo_lock l;
 
-	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234 08:01:99 10 29\n", &l), 0);
+	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234 08:01:99 10 29\n", &l, NULL), 0);
 	assert_true(l.kind == LOCK_POSIX && l.write && l.start == 10 && l.len == 20);
-	assert_int_equal(fdinfo_lock("1: FLOCK  ADVISORY  READ  1234 00:1f:99 0 EOF\n", &l), 0);
+	assert_int_equal(fdinfo_lock("1: FLOCK  ADVISORY  READ  1234 00:1f:99 0 EOF\n", &l, NULL), 0);
 	assert_true(l.kind == LOCK_FLOCK && !l.write && l.start == 0 && l.len == 0);
-	assert_int_equal(fdinfo_lock("1: OFDLCK ADVISORY  WRITE -1 08:01:99 5 5", &l), 0);
+	assert_int_equal(fdinfo_lock("1: OFDLCK ADVISORY  WRITE -1 08:01:99 5 5", &l, NULL), 0);
 	assert_true(l.kind == LOCK_OFD && l.start == 5 && l.len == 1);
-	assert_int_equal(fdinfo_lock("1: LEASE  ACTIVE    READ  1234 08:01:99 0 EOF", &l), 0);
+	assert_int_equal(fdinfo_lock("1: LEASE  ACTIVE    READ  1234 08:01:99 0 EOF", &l, NULL), 0);
 	assert_int_equal(l.kind, LOCK_OTHER);
-	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234 08:01:99 29 10", &l), -EINVAL);
-	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  NONE 1234 08:01:99 0 EOF", &l), -EINVAL);
-	assert_int_equal(fdinfo_lock("1: POSIX", &l),
+	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234 08:01:99 29 10", &l, NULL), -EINVAL);
+	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  NONE 1234 08:01:99 0 EOF", &l, NULL), -EINVAL);
+	assert_int_equal(fdinfo_lock("1: POSIX", &l, NULL),
 			 0); /* cut off: no word behind it, so of another kind */
 	assert_int_equal(l.kind, LOCK_OTHER);
-	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234", &l), -EINVAL);
+	assert_int_equal(fdinfo_lock("1: POSIX  ADVISORY  WRITE 1234", &l, NULL), -EINVAL);
 	assert_int_equal(
-		fdinfo_lock("1: POSIX  ADVISORY  WRITE 1 1:1:1 0 18446744073709551615", &l),
+		fdinfo_lock("1: POSIX  ADVISORY  WRITE 1 1:1:1 0 18446744073709551615", &l, NULL),
 		-EINVAL);
-	assert_int_equal(fdinfo_lock("", &l), -EINVAL);
+	assert_int_equal(fdinfo_lock("", &l, NULL), -EINVAL);
 }
 
 static void polls(void **state)

@@ -79,15 +79,54 @@ static bool word_skip(const char **p)
 	return true;
 }
 
-/* "1: POSIX  ADVISORY  WRITE 1234 08:01:1234 0 EOF", behind "lock:". */
-int fdinfo_lock(const char *line, struct fdinfo_lock *ret)
+/* "1234 08:01:1234 " */
+static int lock_file(const char **p, struct fdinfo_lock *l)
+{
+	uint64_t pid, maj, min;
+	bool none = **p == '-';
+
+	*p += none;
+	if (parse_u64_at(p, 10, &pid) < 0 || pid > INT32_MAX || *(*p)++ != ' ')
+		return -EINVAL;
+	if (parse_u64_at(p, 16, &maj) < 0 || maj > UINT32_MAX || *(*p)++ != ':' ||
+	    parse_u64_at(p, 16, &min) < 0 || min > UINT32_MAX || *(*p)++ != ':' ||
+	    parse_u64_at(p, 10, &l->ino) < 0)
+		return -EINVAL;
+	l->pid = none ? -1 : (int)pid;
+	l->major = (unsigned)maj;
+	l->minor = (unsigned)min;
+	*p += strspn(*p, " \t");
+	return 0;
+}
+
+static int lock_range(const char *p, struct fdinfo_lock *l)
+{
+	uint64_t last;
+
+	if (parse_u64_at(&p, 10, &l->start) < 0)
+		return -EINVAL;
+	p += strspn(p, " \t");
+	if (strncmp(p, "EOF", 3) != 0) {
+		if (parse_u64_at(&p, 10, &last) < 0 || last < l->start ||
+		    last - l->start == UINT64_MAX)
+			return -EINVAL;
+		l->len = last - l->start + 1;
+	}
+	return l->start > INT64_MAX || l->len > INT64_MAX ? -ERANGE : 0;
+}
+
+/* "1: POSIX  ADVISORY  WRITE 1234 08:01:1234 0 EOF", behind "lock:"; "1: -> POSIX ...". */
+int fdinfo_lock(const char *line, struct fdinfo_lock *ret, bool *ret_waits)
 {
 	struct fdinfo_lock l = { 0 };
 	const char *p = line;
-	uint64_t number, last;
+	uint64_t number;
+	bool waits;
+	int r;
 
 	if (parse_u64_at(&p, 10, &number) < 0 || *p++ != ':')
 		return -EINVAL;
+	waits = word_take(&p, "->");
 	if (word_take(&p, "POSIX"))
 		l.kind = LOCK_POSIX;
 	else if (word_take(&p, "OFDLCK"))
@@ -96,31 +135,29 @@ int fdinfo_lock(const char *line, struct fdinfo_lock *ret)
 		l.kind = LOCK_FLOCK;
 	else
 		l.kind = LOCK_OTHER;
-	if (l.kind == LOCK_OTHER) {
-		*ret = l;
-		return 0;
-	}
-	if (!word_skip(&p)) /* ADVISORY, MANDATORY */
-		return -EINVAL;
-	if (word_take(&p, "WRITE"))
-		l.write = true;
-	else if (!word_take(&p, "READ"))
-		return -EINVAL;
-	if (!word_skip(&p) || !word_skip(&p)) /* pid, device and inode */
-		return -EINVAL;
-	if (parse_u64_at(&p, 10, &l.start) < 0)
-		return -EINVAL;
-	p += strspn(p, " \t");
-	if (strncmp(p, "EOF", 3) != 0) {
-		if (parse_u64_at(&p, 10, &last) < 0 || last < l.start ||
-		    last - l.start == UINT64_MAX)
+	if (l.kind != LOCK_OTHER) {
+		if (!word_skip(&p)) /* ADVISORY, MANDATORY */
 			return -EINVAL;
-		l.len = last - l.start + 1;
+		if (word_take(&p, "WRITE"))
+			l.write = true;
+		else if (!word_take(&p, "READ"))
+			return -EINVAL;
+		r = lock_file(&p, &l);
+		if (r >= 0)
+			r = lock_range(p, &l);
+		if (r < 0)
+			return r;
 	}
-	if (l.start > INT64_MAX || l.len > INT64_MAX)
-		return -ERANGE;
 	*ret = l;
+	if (ret_waits)
+		*ret_waits = waits;
 	return 0;
+}
+
+bool fdinfo_lock_same(const struct fdinfo_lock *a, const struct fdinfo_lock *b)
+{
+	return a->kind == b->kind && a->write == b->write && a->start == b->start && a->len == b->len &&
+	       a->major == b->major && a->minor == b->minor && a->ino == b->ino;
 }
 
 /* "tfd:  5 events: 19 data: ffffffff  pos:0 ino:61 sdev:7", behind "tfd:". */

@@ -14,9 +14,15 @@ int fdinfo_i64(const char *fdinfo, const char *key, int64_t *ret);
 struct fdinfo_lock {
 	enum { LOCK_OTHER, LOCK_POSIX, LOCK_OFD, LOCK_FLOCK } kind; /* OTHER: leases */
 	bool write;
+	int pid;	     /* who took it; -1: not told */
+	unsigned major, minor; /* of the file, as the kernel names it: stat may say another device */
+	uint64_t ino;
 	uint64_t start, len; /* len 0: to the end */
 };
-int fdinfo_lock(const char *line, struct fdinfo_lock *ret);
+/* Also a line of /proc/locks; there *ret_waits (may be NULL) says that it is not held, but waited for,
+ * and the one that is held stands above it. */
+int fdinfo_lock(const char *line, struct fdinfo_lock *ret, bool *ret_waits);
+bool fdinfo_lock_same(const struct fdinfo_lock *a, const struct fdinfo_lock *b); /* but for who took it */
 
 struct fdinfo_epoll {
 	int fd;

@@ -15,6 +15,7 @@
 
 /* Of our own: records in godwit.proto beside CRIU's file_entry. */
 #define GHOST_LIMIT_DEFAULT (64ull << 20) /* bytes of one deleted file that travel in records */
+#define CHECKPOINT_GHOST_LIMIT (1ull << 20) /* the same in checkpoints, as CRIU has it */
 
 extern const struct cr_part cr_part_files; /* tables and kinds */
 extern const struct cr_part cr_part_locks; /* behind files */

@@ -25,11 +25,13 @@
 
 #define BLOB_MAX (1u << 20)
 
-static uint64_t ghost_limit(void)
+static uint64_t ghost_limit(const struct dump *d)
 {
 	const char *s = getenv("GODWIT_GHOST_LIMIT");
 	uint64_t v;
 
+	if (d->opts)
+		return d->opts->ghost_limit ? d->opts->ghost_limit : CHECKPOINT_GHOST_LIMIT;
 	return s && parse_size(s, &v) == 0 ? v : GHOST_LIMIT_DEFAULT;
 }
 
@@ -37,14 +39,15 @@ int ghost_check(struct dump *d, struct ofile *f, struct err *e)
 {
 	uint64_t bytes = (uint64_t)f->st.st_blocks * 512;
 
-	if (!S_ISREG(f->st.st_mode) || bytes <= ghost_limit())
+	if (!S_ISREG(f->st.st_mode) || bytes <= ghost_limit(d))
 		return 0;
 	if (ofile_refuse(d, f, "deleted file",
-			 "%s is open and has no name any more, and its %llu MiB are more than the "
-			 "limit of %llu MiB "
-			 "(GODWIT_GHOST_LIMIT)",
-			 f->link, (unsigned long long)(bytes >> 20),
-			 (unsigned long long)(ghost_limit() >> 20)) < 0)
+			 "%s is open and has no name any more, and its %llu KiB are more than the "
+			 "limit of %llu KiB "
+			 "(%s)",
+			 f->link, (unsigned long long)(bytes >> 10),
+			 (unsigned long long)(ghost_limit(d) >> 10),
+			 d->opts ? "--ghost-limit" : "GODWIT_GHOST_LIMIT") < 0)
 		return err_sys(e, -ENOMEM, "refusal");
 	return 1;
 }
@@ -331,7 +334,7 @@ int ghost_open(struct restore *r, uint32_t id, const char *name, bool tmpfile, s
 	size_t pos = 0;
 	int got;
 
-	if (!re)
+	if (!re || (re->has_remap_type && re->remap_type != REMAP_TYPE__GHOST))
 		return -ENOENT;
 	for (size_t i = 0; gs && i < gs->n; i++)
 		if (gs->list[i].id == re->remap_id)

@@ -5,13 +5,18 @@
  * Back, when all tables stand (a POSIX lock goes when its process closes any descriptor of the
  * file): by an agent of the holder, so that the kernel notes the right owner and pid; OFD by the
  * engine's descriptor, whose description is the owner.
- * Refused: leases and delegations.  Who waits for a lock repeats its call. */
+ * Refused: leases and delegations; in a checkpoint all locks without --file-locks, and such as
+ * somebody outside of the tree waits for, who would have it as soon as the tree is gone. What others
+ * hold or wait for is nowhere in the tree's fdinfo.  Who waits for a lock repeats its call. */
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/mem.h"
 #include "cr/file/table.h"
 
 #include "file-lock.pb-c.h"
@@ -30,6 +35,75 @@ static int lease_refuse(struct dump *d, const struct ofile *f, struct err *e)
 	return 0;
 }
 
+static int lock_refuse(struct dump *d, const struct table_lock *l, struct err *e)
+{
+	static const char *const names[] = { "", "POSIX", "OFD", "flock" };
+
+	if (ofile_refuse(d, l->of, "file lock",
+			 "%s: process %d has a %s lock on it; --file-locks takes locks along (if nobody outside of the "
+			 "tree uses them)", l->of->link, (int)l->task->nspid, names[l->lock.kind]) < 0)
+		return err_sys(e, -ENOMEM, "refusal");
+	return 0;
+}
+
+/* ---- who waits ---- */
+
+static bool is_ours(struct dump *d, pid_t pid)
+{
+	return pid > 0 && dump_task_by_pid(d, pid);
+}
+
+/* The tree's lock that this is; NULL: it is somebody else's. */
+static const struct table_lock *lock_of(struct dump *d, const struct fdinfo_lock *l)
+{
+	struct table *tb = dump_table(d);
+
+	for (size_t i = 0; i < tb->n_locks; i++)
+		if (fdinfo_lock_same(&tb->locks[i].lock, l) &&
+		    (l->kind != LOCK_POSIX || l->pid == (int)tb->locks[i].task->pid))
+			return &tb->locks[i];
+	return NULL;
+}
+
+/* In a tree that stands nobody waits: whose number is not told is outside. */
+static int waiter_refuse(struct dump *d, const struct table_lock *l, const struct fdinfo_lock *waiter,
+			 struct err *e)
+{
+	char who[32] = "somebody";
+
+	if (waiter->pid > 0)
+		snprintf(who, sizeof(who), "process %d", waiter->pid);
+	if (ofile_refuse(d, l->of, "file lock",
+			 "%s: %s outside of the tree waits for its lock, and would have it before a restore",
+			 l->of->link, who) < 0)
+		return err_sys(e, -ENOMEM, "refusal");
+	return 0;
+}
+
+static int waiters_check(struct dump *d, struct err *e)
+{
+	const struct table_lock *held = NULL;
+	auto_free char *text = NULL;
+	int r = fd_read_file_at(AT_FDCWD, "/proc/locks", 64u << 20, &text, NULL);
+
+	if (r < 0)
+		return err_sys(e, r, "reading /proc/locks");
+	for (const char *p = text; r == 0 && *p;) {
+		const char *end = strchr(p, '\n');
+		struct fdinfo_lock l;
+		bool waits;
+
+		if (fdinfo_lock(p, &l, &waits) == 0) {
+			if (!waits)
+				held = lock_of(d, &l);
+			else if (held && !is_ours(d, l.pid))
+				r = waiter_refuse(d, held, &l, e);
+		}
+		p = end ? end + 1 : p + strlen(p);
+	}
+	return r;
+}
+
 /* Part "files" has released its tables when a check comes here, so the lines are looked at once
  * more: called by it while they are there. */
 int locks_check_tables(struct dump *d, struct err *e)
@@ -37,9 +111,15 @@ int locks_check_tables(struct dump *d, struct err *e)
 	struct table *tb = dump_table(d);
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < tb->n_locks; i++)
+	for (size_t i = 0; r == 0 && i < tb->n_locks; i++) {
 		if (tb->locks[i].lock.kind == LOCK_OTHER)
 			r = lease_refuse(d, tb->locks[i].of, e);
+		else if (d->opts && !d->opts->file_locks)
+			r = lock_refuse(d, &tb->locks[i], e);
+	}
+	/* A tree that stays keeps its locks. */
+	if (r == 0 && tb->n_locks && d->opts && d->opts->file_locks && d->opts->after == CR_AFTER_KILL)
+		r = waiters_check(d, e);
 	return r;
 }
 
@@ -96,7 +176,11 @@ static int locks_load(struct restore *r, struct err *e)
 	int got = 0;
 
 	while (got == 0 && (rec = image_find(r->image, REC_FILELOCKS, REC_ANY, &pos)))
-		got = lock_sane(r, (const FileLockEntry *)rec->msg, e);
+		if (r->opts && !r->opts->file_locks)
+			return err_set(e, -EOPNOTSUPP, "the tree had file locks, which are to be put back by --file-locks "
+				       "(if nobody outside of the tree uses them)");
+		else
+			got = lock_sane(r, (const FileLockEntry *)rec->msg, e);
 	return got;
 }
 

@@ -4,7 +4,8 @@
  * container's mount namespace (the walk up ends there); it counts only if it leads to the same
  * inode again. Back: opened by O_PATH in the container's root, type and size compared, reopened
  * with the flags.  Special cases:
- * - no name any more: ghost.c;
+ * - no name any more: ghost.c; no name but in a folder that nobody knows of: link.c;
+ * - a name from the caller (checkpoints, given.h): the restore is given a file instead, as it is;
  * - a memory device (null, zero ...) of the host, inherited by the first process: the container's
  * own device of that name and number takes its place;
  * - proc, sysfs, cgroup: the kernel remembers who opened them, so the container's init does; below
@@ -26,7 +27,9 @@
 #include "base/fd.h"
 #include "base/parse.h"
 #include "cr/file/ghost.h"
+#include "cr/file/given.h"
 #include "cr/file/kinds.h"
+#include "cr/file/link.h"
 #include "cr/file/table.h"
 
 #define DELETED " (deleted)"
@@ -101,7 +104,8 @@ static pid_t path_pid(const char *path)
 	return (pid_t)v;
 }
 
-enum how { HOW_PATH, HOW_DEVICE, HOW_GHOST, HOW_NOT };
+/* HOW_LINK: under a link that is made for it.  HOW_NAMED: the caller has a name for it. */
+enum how { HOW_PATH, HOW_DEVICE, HOW_GHOST, HOW_LINK, HOW_NAMED, HOW_NOT };
 
 static bool is_ghost(const struct ofile *f)
 {
@@ -136,13 +140,27 @@ static char *sibling_find(const struct dump *d, const struct ofile *f)
 	return found;
 }
 
-/* *ret_path: by which path it will be found again; malloc'd where the result is not HOW_NOT. */
-static enum how reg_how(const struct dump *d, const struct ofile *f, char **ret_path)
+/* A name of the file by which the tree has it open otherwise; malloc'd, NULL: none. */
+static char *name_open(struct dump *d, const struct ofile *f)
 {
+	for (const struct ofile *o = NULL; (o = dump_inode_next(d, f->st.st_dev, f->st.st_ino, o));)
+		if (o->link[0] == '/' && path_leads(d, f, o->link))
+			return strdup(o->link);
+	return NULL;
+}
+
+/* *ret_path: by which path it will be found again; malloc'd where the result is not HOW_NOT. */
+static enum how reg_how(struct dump *d, const struct ofile *f, char **ret_path)
+{
+	char name[GIVEN_NAME_MAX];
 	enum how how = HOW_NOT;
 
 	*ret_path = NULL;
-	if (path_leads(d, f, f->link)) {
+	if (given_names_file(d->opts, f->mnt_id, f->st.st_ino)) {
+		how = HOW_NAMED;
+		given_file_name(name, f->mnt_id, f->st.st_ino);
+		*ret_path = strdup(name);
+	} else if (path_leads(d, f, f->link)) {
 		how = HOW_PATH;
 		*ret_path = strdup(f->link);
 	} else if (S_ISCHR(f->st.st_mode) && device_name(f->st.st_rdev)) {
@@ -151,11 +169,29 @@ static enum how reg_how(const struct dump *d, const struct ofile *f, char **ret_
 	} else if (is_ghost(f)) {
 		how = HOW_GHOST;
 		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
+	} else if (link_is_made(d, f)) {
+		how = HOW_LINK;
+		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
 	} else if (S_ISREG(f->st.st_mode) && str_ends(f->link, DELETED) &&
-		   (*ret_path = sibling_find(d, f))) {
+		   ((*ret_path = sibling_find(d, f)) || (d->opts && (*ret_path = name_open(d, f))))) {
 		how = HOW_PATH;
+	} else if (d->opts && d->opts->link_remap && link_possible(d, f)) {
+		how = HOW_LINK;
+		*ret_path = strndup(f->link, strlen(f->link) - strlen(DELETED));
 	}
 	return how;
+}
+
+static int other_names_refuse(struct dump *d, const struct ofile *f)
+{
+	const char *can = !d->opts ? "" : !d->opts->link_remap ?
+			  " (--link-remap would give it one there for the time being)" :
+			  " (and a link cannot be made there)";
+
+	return ofile_refuse(d, f, "deleted file",
+			    "%s: this name is gone, but the file has %llu others, which are searched for in its folder "
+			    "only%s",
+			    f->link, (unsigned long long)f->st.st_nlink, can);
 }
 
 static int reg_check(struct dump *d, struct ofile *f, struct err *e)
@@ -174,11 +210,14 @@ static int reg_check(struct dump *d, struct ofile *f, struct err *e)
 		r = ofile_refuse(d, f, "file of proc", "%s belongs to a process that does not move",
 				 f->link);
 	else if (how == HOW_NOT && str_ends(f->link, DELETED) && f->st.st_nlink)
-		r = ofile_refuse(d, f, "deleted file",
-				 "%s: this name is gone, but the file has %llu others, which are "
-				 "searched for in "
-				 "its folder only",
-				 f->link, (unsigned long long)f->st.st_nlink);
+		r = other_names_refuse(d, f);
+	else if (how == HOW_NOT && d->opts)
+		r = ofile_refuse(d, f, "file",
+				 "%s does not lead to the open file in the tree's mount namespace (it is outside of "
+				 "it, or covered by a mount): give it a name (--external file[%x:%llx]) and the "
+				 "restore another file (--inherit-fd fd[N]:file[%x:%llx])",
+				 f->link, (unsigned)f->mnt_id, (unsigned long long)f->st.st_ino,
+				 (unsigned)f->mnt_id, (unsigned long long)f->st.st_ino);
 	else if (how == HOW_NOT)
 		r = ofile_refuse(
 			d, f, "file",
@@ -230,7 +269,8 @@ static int reg_capture(struct dump *d, struct ofile *f, struct err *e)
 	re.mode = f->st.st_mode;
 	gf.has_proc = 1;
 	gf.proc = !(f->flags & O_PATH) && is_kernel_fs(f);
-	if (S_ISREG(f->st.st_mode) && !gf.proc) {
+	re.ext = re.has_ext = how == HOW_NAMED;
+	if (S_ISREG(f->st.st_mode) && !gf.proc && !re.ext) {
 		struct stat st;
 
 		if (fstat(f->lfd, &st) < 0)
@@ -250,7 +290,7 @@ static int reg_capture(struct dump *d, struct ofile *f, struct err *e)
 		r = sink_put(d->sink, REC_GW_FILE, f->id, &gf.base, e);
 	if (r == 0 && how == HOW_GHOST)
 		r = ghost_capture(d, f, e);
-	return r;
+	return r == 0 && how == HOW_LINK ? link_capture(d, f, &re, e) : r;
 }
 
 /* ---- restore ---- */
@@ -271,9 +311,11 @@ static int reg_load(struct restore *r, struct rfile *f, struct err *e)
 	if (!(re->flags & O_PATH) && !S_ISREG(re->mode) && !S_ISDIR(re->mode) && !S_ISCHR(re->mode))
 		return err_set(e, -EINVAL, "file %u: %s is of type %o", f->id, re->name,
 			       re->mode & S_IFMT);
+	if (re->ext && !r->opts)
+		return err_set(e, -EINVAL, "file %u: %s comes from outside", f->id, re->name);
 	if (re->pos > INT64_MAX)
 		return err_set(e, -EINVAL, "file %u: position of %s", f->id, re->name);
-	return 0;
+	return link_load(r, f, e);
 }
 
 static int reg_compare(const RegFileEntry *re, const GwFile *gf, int fd, struct err *e)
@@ -308,12 +350,15 @@ static unsigned open_flags(const RegFileEntry *re)
 static int reg_open(struct restore *r, const struct rfile *f, const GwFile *gf, struct err *e)
 {
 	const RegFileEntry *re = f->fe->reg;
+	const char *link = link_path(r, f);
 	auto_fd int path = -1;
 	int got;
 
 	path = fd_open_in_root(
-		r->root_fd, re->name,
+		r->root_fd, link ? link : re->name,
 		(re->flags & O_PATH) ? (int)open_flags(re) | O_NOFOLLOW : O_PATH | O_NOFOLLOW, 0);
+	if (path < 0 && link)
+		return err_sys(e, path, "%s, the link that the dump made for %s", link, re->name);
 	if (path < 0)
 		return err_sys(e, path, "%s", re->name);
 	got = reg_compare(re, gf, path, e);
@@ -323,6 +368,21 @@ static int reg_open(struct restore *r, const struct rfile *f, const GwFile *gf, 
 		return fd_take(&path);
 	got = rfile_reopen(r, path, open_flags(re)); /* flags exactly as recorded */
 	return got < 0 ? err_sys(e, got, "opening %s", re->name) : got;
+}
+
+/* As it is, with the position and the flags that it has. */
+static int given_take(struct restore *r, struct rfile *f, int given, struct err *e)
+{
+	const RegFileEntry *re = f->fe->reg;
+	int fd = given_allows(given, re->flags & O_ACCMODE) || (re->flags & O_PATH) ?
+			 fcntl(given, F_DUPFD_CLOEXEC, 3) :
+			 rfile_reopen(r, given, open_flags(re));
+
+	if (fd < 0)
+		return err_sys(e, -EACCES, "descriptor %d, given for %s, cannot be used as before (flags %#o)", given,
+			       re->name, re->flags);
+	f->fd = fd;
+	return 0;
 }
 
 static int reg_open_any(struct restore *r, const struct rfile *f, const GwFile *gf, struct err *e)
@@ -347,12 +407,18 @@ static int reg_build(struct restore *r, struct rfile *f, struct err *e)
 {
 	const RegFileEntry *re = f->fe->reg;
 	const GwFile *gf = extra_of(r, f);
+	int given = given_file(r->opts, re->name, re->flags & O_ACCMODE);
 	auto_fd int fd = -1;
 	off_t pos = (off_t)re->pos;
 
 	if (path_pid(re->name) && ((gf && gf->proc) || (re->flags & O_PATH)) &&
 	    !restore_table(r)->standing)
 		return 1;
+	if (given >= 0)
+		return given_take(r, f, given, e);
+	if (re->ext)
+		return err_set(e, -ENOENT, "%s comes from outside and has to be given (--inherit-fd fd[N]:%s)",
+			       re->name + 1, re->name + 1);
 	fd = reg_open_any(r, f, gf, e);
 	if (fd < 0)
 		return fd;

@@ -218,13 +218,13 @@ static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of
 		struct table_lock l = { t, fd, of, { 0 } };
 		bool known = false;
 
-		if (fdinfo_lock(line, &l.lock) < 0)
+		if (fdinfo_lock(line, &l.lock, NULL) < 0)
 			return err_set(e, -EPROTO, "process %d, fd %d: a lock that cannot be read",
 				       t->nspid, fd);
 		for (size_t i = tb->n_locks; i-- > 0 && !known;) {
 			const struct table_lock *o = &tb->locks[i];
 
-			known = o->of == of && memcmp(&o->lock, &l.lock, sizeof(l.lock)) == 0 &&
+			known = o->of == of && fdinfo_lock_same(&o->lock, &l.lock) &&
 				(o->task == t || l.lock.kind != LOCK_POSIX);
 		}
 		if (known)

@@ -25,6 +25,15 @@ struct table_lock {
 	struct fdinfo_lock lock;
 };
 
+/* A link that was made for a file without a name (link.c). */
+struct table_link {
+	dev_t dev;
+	ino_t ino;
+	uint32_t id;
+	int dir;    /* its folder */
+	char *path; /* NULL: it was not made */
+};
+
 struct table_bucket {
 	struct ofile **list; /* ordered by kcmp */
 	size_t n, cap;
@@ -36,6 +45,8 @@ struct table {
 	size_t n_tasks;
 	struct table_lock *locks;
 	size_t n_locks, cap_locks;
+	struct table_link *links;
+	size_t n_links, cap_links;
 	struct table_bucket buckets[TABLE_BUCKETS];
 	struct idmap idmap;
 	bool have_idmap, collected, capturing, in_loop;
@@ -56,9 +67,11 @@ int dump_table_collect(struct dump *d, struct err *e);
 void dump_table_reset(struct dump *d);
 /* Captures what has not been captured. */
 int dump_capture_from(struct dump *d, struct table *tb, struct err *e);
-/* Checks of the parts locks and fs, called while the tables of the check are there. */
+/* Checks of the parts locks and fs, and of terminals as a whole, called while the tables of the check are
+ * there. */
 int locks_check_tables(struct dump *d, struct err *e);
 int fs_check_tables(struct dump *d, struct err *e);
+int ttys_check_tables(struct dump *d, struct err *e);
 /* Of the running tree only: registers deleted files that are mapped. */
 int mapped_check_tables(struct dump *d, struct err *e);
 
@@ -86,6 +99,8 @@ struct rtable {
 	bool *late;	/* by index in r->files */
 	void *ghosts;	/* ghost.c's */
 	void *ttys;	/* tty.c's */
+	struct rfile **pipes; /* pipe_restore.c's */
+	size_t n_pipes;
 	bool standing;	/* all processes exist */
 	bool finishing; /* phase `finish`: with their threads and credentials */
 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "cr/file/link.h"
 #include "cr/file/table.h"
 #include "cr/file/tty.h"
 
@@ -38,6 +39,8 @@ static int files_check(struct dump *d, struct err *e)
 		r = mapped_check_tables(d, e);
 	if (r == 0)
 		r = check_all(d, e);
+	if (r == 0)
+		r = ttys_check_tables(d, e);
 	return r == 0 ? locks_check_tables(d, e) : r;
 }
 
@@ -111,6 +114,7 @@ static void files_done(struct dump *d)
 
 	if (i >= array_len(d->part_data) || !d->part_data[i])
 		return;
+	links_dump_done(d);
 	dump_table_reset(d);
 	free(d->part_data[i]);
 	d->part_data[i] = NULL;

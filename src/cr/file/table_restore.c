@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "cr/file/ghost.h"
 #include "cr/file/kinds.h"
+#include "cr/file/link.h"
 #include "cr/file/table.h"
 #include "cr/file/tty.h"
 
@@ -449,8 +450,10 @@ void files_restore_done(struct restore *r)
 	for (size_t i = 0; rt->tasks && i < r->n_tasks; i++)
 		free(rt->tasks[i].fds);
 	free(rt->tasks);
+	links_restore_done(r);
 	ghosts_done(r);
 	ttys_done(r);
+	free(rt->pipes);
 	free(rt->late);
 	free(rt);
 	r->part_data[idx] = NULL;

@@ -19,6 +19,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/parse.h"
+#include "cr/file/tty.h"
 #include "cr/ns/mounts.h"
 #include "cr/ns/ns.h"
 #include "mnt.pb-c.h"
@@ -180,6 +182,9 @@ static int want_make(struct build *b, struct want *w)
 	if (m->ext_mount || mounts_ready_fd(b->r, m->mnt_id) >= 0)
 		return ready_attach(b, m);
 	if (m->ext_key) {
+		/* A console is a terminal's node, which is there with the terminal. */
+		if (strcmp(m->fsname, "devpts") == 0 && strcmp(m->root, "/") != 0 && (r = ttys_make(b->r, b->e)) < 0)
+			return r;
 		if (mount(m->ext_key, m->mountpoint, NULL, MS_BIND, NULL) < 0)
 			return err_sys(b->e, -errno, "binding %s to %s", m->ext_key, m->mountpoint);
 		return 1;
