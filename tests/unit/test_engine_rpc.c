@@ -372,7 +372,7 @@ static void test_every_field(void **state)
 
 	for (unsigned i = 0; i < d->n_fields; i++) {
 		CriuOpts m = CRIU_OPTS__INIT;
-		struct options o, before;
+		struct options o, before, now;
 		struct err e = { 0 };
 		bool there = false;
 		int r;
@@ -390,11 +390,13 @@ static void test_every_field(void **state)
 		r = options_unserved(&o, &e);
 		for (size_t k = 0; k < array_len(elsewhere); k++)
 			there |= strcmp(elsewhere[k], d->fields[i].name) == 0;
-		o.owned = before.owned;
-		o.n_owned = before.n_owned;
-		o.cap_owned = before.cap_owned;
-		if (r >= 0 && !there && memcmp(&o, &before, sizeof(o)) == 0)
+		now = o;
+		now.owned = before.owned;
+		now.n_owned = before.n_owned;
+		now.cap_owned = before.cap_owned;
+		if (r >= 0 && !there && memcmp(&now, &before, sizeof(now)) == 0)
 			fail_msg("%s was taken, and nothing came of it", d->fields[i].name);
+		options_done(&o);
 	}
 }
 
