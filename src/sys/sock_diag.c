@@ -249,7 +249,7 @@ struct udiag *udiag_free(struct udiag *u)
 
 size_t udiag_listeners(const struct udiag *u)
 {
-	return u->n_listeners;
+	return u ? u->n_listeners : 0;
 }
 
 const struct udiag_sock *udiag_listener(const struct udiag *u, size_t i)
@@ -259,7 +259,7 @@ const struct udiag_sock *udiag_listener(const struct udiag *u, size_t i)
 
 size_t udiag_count(const struct udiag *u)
 {
-	return u->n;
+	return u ? u->n : 0;
 }
 
 const struct udiag_sock *udiag_at(const struct udiag *u, size_t i)
@@ -271,14 +271,14 @@ const struct udiag_sock *udiag_find(const struct udiag *u, uint32_t ino)
 {
 	struct udiag_sock key = { .ino = ino };
 
-	if (!ino || !u->n)
+	if (!ino || !u || !u->n)
 		return NULL;
 	return bsearch(&key, u->socks, u->n, sizeof(key), udiag_cmp);
 }
 
 const struct udiag_sock *udiag_listener_of(const struct udiag *u, uint32_t client_ino)
 {
-	for (size_t i = 0; i < u->n_listeners; i++) {
+	for (size_t i = 0; u && i < u->n_listeners; i++) {
 		const struct udiag_sock *l = udiag_listener(u, i);
 
 		for (size_t k = 0; k < l->n_icons; k++)
@@ -385,7 +385,7 @@ struct idiag *idiag_free(struct idiag *u)
 
 size_t idiag_count(const struct idiag *u)
 {
-	return u->n;
+	return u ? u->n : 0;
 }
 
 const struct idiag_sock *idiag_at(const struct idiag *u, size_t i)
@@ -397,7 +397,7 @@ const struct idiag_sock *idiag_find(const struct idiag *u, uint32_t ino)
 {
 	struct idiag_sock key = { .ino = ino };
 
-	if (!ino || !u->n)
+	if (!ino || !u || !u->n)
 		return NULL;
 	return bsearch(&key, u->socks, u->n, sizeof(key), idiag_cmp);
 }

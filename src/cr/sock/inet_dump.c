@@ -38,10 +38,9 @@ static bool inet_recognise(const struct ofile *f)
 
 static const struct idiag_sock *tcp_listed(struct dump *d, const struct ofile *f)
 {
-	struct sock_dump *s = sock_dump_of(d);
-	const struct idiag_sock *i = idiag_find(s->tcp[0], (uint32_t)f->st.st_ino);
+	const struct idiag_sock *i = idiag_find(sock_tcp_list(d, 0), (uint32_t)f->st.st_ino);
 
-	return i ? i : idiag_find(s->tcp[1], (uint32_t)f->st.st_ino);
+	return i ? i : idiag_find(sock_tcp_list(d, 1), (uint32_t)f->st.st_ino);
 }
 
 static int tcp_state_of(int fd, struct tcp_info *ret)

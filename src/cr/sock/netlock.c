@@ -122,7 +122,7 @@ static bool peer_listed(struct dump *d, const struct ofile *f, union inet_addr *
 	const struct idiag_sock *i = NULL;
 
 	for (size_t k = 0; k < 2 && !i; k++)
-		i = idiag_find(sock_dump_of(d)->tcp[k], (uint32_t)f->st.st_ino);
+		i = idiag_find(sock_tcp_list(d, k), (uint32_t)f->st.st_ino);
 	if (!i || !i->dport)
 		return false;
 	*ret = (union inet_addr){ 0 };

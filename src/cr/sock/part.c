@@ -37,6 +37,7 @@ static void sock_dump_free(struct sock_dump *s)
 	deaf_end(&s->deaf);
 	netlock_free(s->lock);
 	fd_close(&s->netns_fd);
+	fd_close(&s->diag);
 	udiag_free(s->unix_socks);
 	idiag_free(s->tcp[0]);
 	idiag_free(s->tcp[1]);
@@ -51,9 +52,7 @@ static int sock_dump_open(struct dump *d, struct err *e)
 {
 	size_t at = cr_part_index(&cr_part_sock);
 	struct sock_dump *s, *old = d->part_data[at];
-	auto_fd int diag = -1;
 	struct stat st;
-	int r;
 
 	s = calloc(1, sizeof(*s));
 	if (!s)
@@ -65,22 +64,46 @@ static int sock_dump_open(struct dump *d, struct err *e)
 	}
 	sock_dump_free(old);
 	d->part_data[at] = s;
-	s->netns_fd = -1;
+	s->netns_fd = s->diag = -1;
 	s->netns_fd = openat(d->tasks[0]->proc_fd, "ns/net", O_RDONLY | O_CLOEXEC);
 	if (s->netns_fd < 0 || fstat(s->netns_fd, &st) < 0)
 		return err_sys(e, -errno, "cannot open the container's network namespace");
 	s->netns_ino = st.st_ino;
-	diag = sock_diag_open(s->netns_fd);
-	if (diag < 0)
-		return err_sys(e, diag, "cannot enter the container's network namespace");
-	r = udiag_read(diag, &s->unix_socks, e);
-	if (r < 0)
-		return r;
+	s->diag = sock_diag_open(s->netns_fd);
+	return s->diag < 0 ? err_sys(e, s->diag, "cannot enter the container's network namespace") : 0;
+}
+
+static void list_note(struct sock_dump *s, int r)
+{
+	if (r < 0 && !s->list_error)
+		s->list_error = r;
+}
+
+const struct udiag *sock_unix_list(struct dump *d)
+{
+	struct sock_dump *s = sock_dump_of(d);
+
+	if (s && !s->unix_socks && !s->list_error)
+		list_note(s, udiag_read(s->diag, &s->unix_socks, &s->list_failed));
+	return s ? s->unix_socks : NULL;
+}
+
+const struct idiag *sock_tcp_list(struct dump *d, size_t which)
+{
+	struct sock_dump *s = sock_dump_of(d);
+
 	/* Not TIME_WAIT: nobody holds those, and there can be tens of thousands. */
-	r = idiag_read(diag, AF_INET, IPPROTO_TCP, ~(1u << TCP_TIME_WAIT), &s->tcp[0], e);
-	if (r < 0)
-		return r;
-	return idiag_read(diag, AF_INET6, IPPROTO_TCP, ~(1u << TCP_TIME_WAIT), &s->tcp[1], e);
+	if (s && !s->tcp[which] && !s->list_error)
+		list_note(s, idiag_read(s->diag, which ? AF_INET6 : AF_INET, IPPROTO_TCP, ~(1u << TCP_TIME_WAIT),
+					&s->tcp[which], &s->list_failed));
+	return s ? s->tcp[which] : NULL;
+}
+
+static int lists_check(struct dump *d, struct err *e)
+{
+	const struct sock_dump *s = sock_dump_of(d);
+
+	return s && s->list_error ? err_set(e, s->list_error, "%s", err_text(&s->list_failed)) : 0;
 }
 
 static int ino_cmp(const void *a, const void *b)
@@ -144,7 +167,7 @@ bool sock_in_flight(struct dump *d)
 		return s->in_flight;
 	if (s)
 		s->flight_asked = d->n_ofiles;
-	for (size_t i = 0; s && s->unix_socks && i < udiag_count(s->unix_socks); i++) {
+	for (size_t i = 0; s && i < udiag_count(sock_unix_list(d)); i++) {
 		const struct udiag_sock *u = udiag_at(s->unix_socks, i);
 
 		if (u->state != TCP_LISTEN && u->rqueue && (!d->opts || sock_by_ino(d, u->ino)))
@@ -206,7 +229,9 @@ static void sock_part_done(struct dump *d)
 
 static int sock_end_frozen(struct dump *d, struct err *e)
 {
-	return unix_dump_verify(d, e);
+	int r = lists_check(d, e);
+
+	return r < 0 ? r : unix_dump_verify(d, e);
 }
 
 /* ========================================== recover =========================================== */
@@ -337,6 +362,7 @@ const struct cr_part cr_part_sock = {
 
 const struct cr_part cr_part_sock_end = {
 	.name = "sock_end",
+	.check = lists_check,
 	.frozen = sock_end_frozen,
 	.finish = sock_end_finish,
 };

@@ -145,7 +145,7 @@ static struct sock_dump *dump_begin(struct dump *d)
 	if (!s) {
 		s = calloc(1, sizeof(*s));
 		if (s)
-			s->netns_fd = -1;
+			s->netns_fd = s->diag = -1;
 		d->part_data[at] = s;
 	}
 	return s;

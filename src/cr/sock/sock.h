@@ -30,8 +30,11 @@ struct sock_dump {
 	struct netlock *lock; /* of a checkpoint; NULL: none yet (netlock.h) */
 	int netns_fd;
 	uint64_t netns_ino;
+	int diag; /* for the lists: */
 	struct udiag *unix_socks;
 	struct idiag *tcp[2]; /* IPv4, IPv6 */
+	struct err list_failed; /* why one of them could not be had */
+	int list_error;
 	struct opt_ref *refs;
 	size_t n_refs, cap_refs;
 	struct ofile **by_ino; /* all sockets of d->ofiles, ascending by inode */
@@ -49,6 +52,10 @@ struct sock_dump {
 	size_t n_silenced, cap_silenced;
 };
 struct sock_dump *sock_dump_of(struct dump *d);
+/* The namespace's lists, read when somebody asks first: a tree without sockets of a kind does not pay for the walk
+ * through all of the kernel's.  NULL, and every look-up without result: it failed, which ends the phase (part.c). */
+const struct udiag *sock_unix_list(struct dump *d);
+const struct idiag *sock_tcp_list(struct dump *d, size_t which);
 /* The open file with this socket inode; NULL: not in the tree. */
 struct ofile *sock_by_ino(struct dump *d, uint32_t ino);
 /* Right after the freeze: no new connections, and what cannot be carried now gets a moment (settle.c). */

@@ -94,7 +94,7 @@ static char *node_prefix(const char *path, const char *name)
 /* An accepted socket has the name and the node of the listener, which is there to tell of them. */
 bool unix_is_accepted(struct dump *d, const struct udiag_sock *u)
 {
-	const struct udiag *all = sock_dump_of(d)->unix_socks;
+	const struct udiag *all = sock_unix_list(d);
 
 	if (u->type == SOCK_DGRAM || u->state != TCP_ESTABLISHED)
 		return false;
@@ -158,13 +158,13 @@ static bool unix_type_known(int type)
 static int unix_peer_is_outside(struct dump *d, struct ofile *f, bool *ret, struct err *e)
 {
 	struct sock_dump *s = sock_dump_of(d);
-	const struct udiag_sock *u = udiag_find(s->unix_socks, (uint32_t)f->st.st_ino);
+	const struct udiag_sock *u = udiag_find(sock_unix_list(d), (uint32_t)f->st.st_ino);
 	struct udiag *again = NULL;
 	auto_fd int diag = -1;
 	int r;
 
 	*ret = false;
-	if (u && (!u->peer || udiag_find(s->unix_socks, u->peer)))
+	if (u && (!u->peer || udiag_find(sock_unix_list(d), u->peer)))
 		return 0;
 	diag = sock_diag_open(s->netns_fd);
 	if (diag < 0)
@@ -180,7 +180,6 @@ static int unix_peer_is_outside(struct dump *d, struct ofile *f, bool *ret, stru
 
 static int unix_check(struct dump *d, struct ofile *f, struct err *e)
 {
-	struct sock_dump *s = sock_dump_of(d);
 	const struct udiag_sock *u;
 	struct err why = { 0 };
 	bool outside;
@@ -198,7 +197,7 @@ static int unix_check(struct dump *d, struct ofile *f, struct err *e)
 		return r;
 	if (outside && !d->opts)
 		return ofile_refuse(d, f, "unix socket", "it is connected to a process outside of the container");
-	u = udiag_find(s->unix_socks, (uint32_t)f->st.st_ino);
+	u = udiag_find(sock_unix_list(d), (uint32_t)f->st.st_ino);
 	if (!u)
 		return 0; /* made since the list was read */
 	r = node_read(d, f, u, &n, &why);
@@ -271,7 +270,7 @@ static int unix_extra(struct dump *d, struct ofile *f, const struct udiag_sock *
 	if (n->root)
 		r = gw_sock_add(x, GW_LEVEL_OWN, UNIX_OWN_ROOT, n->root, strlen(n->root) + 1);
 	if (r == 0 && u->type != SOCK_DGRAM && u->state == TCP_ESTABLISHED && !u->peer) {
-		l = udiag_listener_of(sock_dump_of(d)->unix_socks, u->ino);
+		l = udiag_listener_of(sock_unix_list(d), u->ino);
 		if (l)
 			r = unix_add_u32(x, UNIX_OWN_WAITS_AT, l->ino);
 	}
@@ -325,7 +324,7 @@ static int unix_put(struct dump *d, struct ofile *f, const struct udiag_sock *u,
 
 static int unix_capture(struct dump *d, struct ofile *f, struct err *e)
 {
-	const struct udiag_sock *u = udiag_find(sock_dump_of(d)->unix_socks, (uint32_t)f->st.st_ino);
+	const struct udiag_sock *u = udiag_find(sock_unix_list(d), (uint32_t)f->st.st_ino);
 	uint32_t peer, again = 0;
 	GwSockExtra *x = NULL;
 	SkOptsEntry o;
@@ -368,15 +367,13 @@ static int unix_capture(struct dump *d, struct ofile *f, struct err *e)
 
 int unix_dump_verify(struct dump *d, struct err *e)
 {
-	struct sock_dump *s = sock_dump_of(d);
-
 	for (size_t i = 0; i < d->n_ofiles; i++) {
 		const struct ofile *f = d->ofiles[i];
 		const struct udiag_sock *u;
 
 		if (f->kind != &file_kind_unix)
 			continue;
-		u = udiag_find(s->unix_socks, (uint32_t)f->st.st_ino);
+		u = udiag_find(sock_unix_list(d), (uint32_t)f->st.st_ino);
 		if (u && d->opts) {
 			int r = unix_outside_verify(d, f, u, e);
 
@@ -386,7 +383,7 @@ int unix_dump_verify(struct dump *d, struct err *e)
 		}
 		if (!u || !u->peer || sock_by_ino(d, u->peer))
 			continue;
-		if (!udiag_find(s->unix_socks, u->peer))
+		if (!udiag_find(sock_unix_list(d), u->peer))
 			return err_set(e, -EOPNOTSUPP, "process %d, fd %d: unix socket connected to a process "
 				       "outside of the container", f->task ? f->task->nspid : 0, f->fd);
 		log_info("unix socket of process %d, fd %d: its peer stays behind and will be gone",

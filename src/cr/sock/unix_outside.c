@@ -45,7 +45,7 @@ static bool far_is_outside(struct dump *d, const struct ofile *f, const struct u
 
 	*ret = (struct far){ .ino = u->peer };
 	if (!u->peer && u->type != SOCK_DGRAM && u->state == TCP_ESTABLISHED) {
-		l = udiag_listener_of(sock_dump_of(d)->unix_socks, u->ino);
+		l = udiag_listener_of(sock_unix_list(d), u->ino);
 		ret->ino = l ? l->ino : 0;
 	}
 	if (!ret->ino || sock_by_ino(d, ret->ino))
