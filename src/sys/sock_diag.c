@@ -375,6 +375,39 @@ int idiag_read(int diag_fd, int family, int protocol, uint32_t states, struct id
 	return 0;
 }
 
+int idiag_destroy(int diag_fd, const struct idiag_sock *s)
+{
+	struct {
+		struct nlmsghdr h;
+		struct inet_diag_req_v2 req;
+	} msg = { .h = { .nlmsg_len = sizeof(msg), .nlmsg_type = SOCK_DESTROY,
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK, .nlmsg_seq = 1 },
+		  .req = { .sdiag_family = s->family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = 1u << s->state,
+			   .id = { .idiag_sport = htons(s->sport), .idiag_dport = htons(s->dport),
+				   .idiag_if = s->ifindex,
+				   .idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } } } };
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+	struct {
+		struct nlmsghdr h;
+		struct nlmsgerr e;
+		char more[512];
+	} answer;
+	ssize_t n;
+
+	memcpy(msg.req.id.idiag_src, s->src, 16);
+	memcpy(msg.req.id.idiag_dst, s->dst, 16);
+	if (sendto(diag_fd, &msg, sizeof(msg), 0, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+		return -errno;
+	do
+		n = recv(diag_fd, &answer, sizeof(answer), 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n < sizeof(answer.h) + sizeof(answer.e) || answer.h.nlmsg_type != NLMSG_ERROR)
+		return -EPROTO;
+	return answer.e.error;
+}
+
 struct idiag *idiag_free(struct idiag *u)
 {
 	if (u)

@@ -69,6 +69,10 @@ size_t idiag_count(const struct idiag *u);
 const struct idiag_sock *idiag_at(const struct idiag *u, size_t i); /* ascending by inode */
 const struct idiag_sock *idiag_find(const struct idiag *u, uint32_t ino); /* ino != 0 */
 
+/* Ends a TCP socket that was listed (TIME_WAIT: it is just forgotten).  -EOPNOTSUPP: not with this kernel; -ENOENT: it
+ * has gone by itself. */
+int idiag_destroy(int diag_fd, const struct idiag_sock *s);
+
 /* ---- parsing, apart for tests: one netlink message's body ---- */
 int udiag_parse(const void *body, size_t len, struct udiag_sock *ret); /* icons is malloc'd */
 int idiag_parse(const void *body, size_t len, struct idiag_sock *ret);

@@ -4,6 +4,8 @@
   serve ADDR PORT [wait]   echoes what comes on every connection; with "wait" it accepts only after a SIGUSR1
   flight ADDR PORT         accepts one connection and sends it to itself, so that nobody holds it; takes it out and echoes
                            after a SIGUSR1
+  self ADDR PORT           has both ends of a connection, with data in both directions and one of them closed, and of one
+                           that its far end has ended; reads it all after a SIGUSR1 and says "whole"
   talk ADDR PORT           sends numbered words, and checks that the same come back, until a SIGTERM; then the last
                            ones, the end of the stream, and "ok WORDS" or what went wrong as its last line
   close ADDR PORT          connects, and says how the connection ends: "end", "reset", "quiet" (10 s)
@@ -59,6 +61,43 @@ def flight(addr, port):
     c = socket.socket(fileno=socket.recv_fds(b, 1, 1)[1][0])
     c.setblocking(False)
     echo(listener, {c: b""})
+
+
+def read_all(s):
+    data = b""
+    while True:
+        more = s.recv(1 << 16)
+        if not more:
+            return data
+        data += more
+
+
+def both_ends(addr, port):
+    listener = socket.socket(family(addr), socket.SOCK_STREAM)
+    listener.bind((addr, port))
+    listener.listen(16)
+    a = socket.create_connection((addr, port))
+    b = listener.accept()[0]
+    over = socket.create_connection((addr, port))
+    c = listener.accept()[0]
+    there, back = bytes(range(256)) * 400, bytes(range(255, -1, -1)) * 200
+    a.sendall(there)
+    a.shutdown(socket.SHUT_WR)
+    b.sendall(back)
+    c.sendall(b"last words")
+    c.shutdown(socket.SHUT_WR)
+    over.shutdown(socket.SHUT_WR)
+    c.close()
+    say("ready")
+    signal.sigwait({signal.SIGUSR1})
+    if read_all(b) != there:
+        exit_with("what was sent is not what came")
+    b.close()
+    if read_all(a) != back:
+        exit_with("what came back is something else")
+    if read_all(over) != b"last words":
+        exit_with("of a connection that is over something is lost")
+    say("whole")
 
 
 def echo(listener, queues):
@@ -182,12 +221,12 @@ def main():
     signal.signal(signal.SIGTERM, on_term)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     role, addr, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    if role in ("serve", "flight"):
+    if role in ("serve", "flight", "self"):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if role == "serve":
         serve(addr, port, sys.argv[4:] == ["wait"])
     else:
-        {"flight": flight, "talk": talk, "close": close, "watch": watch}[role](addr, port)
+        {"flight": flight, "self": both_ends, "talk": talk, "close": close, "watch": watch}[role](addr, port)
 
 
 main()

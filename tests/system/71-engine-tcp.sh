@@ -194,6 +194,17 @@ is "nobody heard of it" "$(watched)" "fin 0 rst 0"
 like "both streams are whole" "$(end_of 1 "$talker")" '^ok [1-9]'
 gone "$server"
 
+# Both ends in the tree.
+for addr in 127.0.0.1 ::1; do
+	start server $py "$peer" self $addr $port; server=$pid
+	check "both ends at $addr: dump" dump --tcp-established
+	check "both ends at $addr: restore" restore --tcp-established
+	kill -USR1 "$server"
+	within "both ends at $addr: all is read" 10 said server.log whole
+	gone "$server"
+done
+is "no table is left" "$(tables)" ""
+
 # ---- left out ----
 
 serve 127.0.0.1 $port; start close $py "$peer" close 127.0.0.1 $port; closer=$pid; sleep 0.2

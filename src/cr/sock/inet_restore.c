@@ -10,6 +10,7 @@
  *
  * A connection that is over (state CLOSE, perhaps with data still to be read) is made as one to a port of
  * our own loopback address and ended by packets of our own, with a FIN or with a reset. */
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -195,13 +196,80 @@ static int scope_set(int fd, struct isk *s, struct err *e)
 	return 0;
 }
 
-static int inet_bind(int fd, const struct isk *s, struct err *e)
+/* Packets are made for the family that is on the wire. */
+static void addr_on_wire(const union inet_addr *a, union inet_addr *ret)
+{
+	*ret = *a;
+	if (a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
+		return;
+	memset(ret, 0, sizeof(*ret));
+	ret->v4.sin_family = AF_INET;
+	ret->v4.sin_port = a->v6.sin6_port;
+	memcpy(&ret->v4.sin_addr, (const uint8_t *)&a->v6.sin6_addr + 12, 4);
+}
+
+/* One that listens at every address has all of them. */
+static bool is_at_address(const struct isk *s, const struct idiag_sock *x)
+{
+	static const uint8_t any[16];
+	union inet_addr self;
+
+	addr_on_wire(&s->self, &self);
+	if (self.sa.sa_family == AF_INET6)
+		return memcmp(&self.v6.sin6_addr, any, 16) == 0 ||
+		       (x->family == AF_INET6 && memcmp(&self.v6.sin6_addr, x->src, 16) == 0);
+	if (memcmp(&self.v4.sin_addr, any, 4) == 0)
+		return true;
+	return memcmp(&self.v4.sin_addr, x->family == AF_INET ? x->src : x->src + 12, 4) == 0;
+}
+
+/* Where the tree listens without SO_REUSEADDR, connections that it ended in the last minute (TIME_WAIT) keep its port:
+ * in a network that was here before.  Nobody else can have had them, since it held the port. */
+static bool forget_ended(const struct isk *s)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	auto_fd int diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	char text[INET_TEXT_MAX];
+	size_t n = 0;
+
+	for (size_t f = 0; f < array_len(families) && diag >= 0; f++) {
+		struct idiag *t = NULL;
+
+		if (idiag_read(diag, families[f], IPPROTO_TCP, 1u << TCP_TIME_WAIT, &t, NULL) < 0)
+			continue;
+		for (size_t i = 0; i < idiag_count(t); i++) {
+			const struct idiag_sock *x = idiag_at(t, i);
+
+			if (x->sport == s->i->src_port && is_at_address(s, x) && idiag_destroy(diag, x) == 0)
+				n++;
+		}
+		idiag_free(t);
+	}
+	if (n)
+		log_info("%zu connections that ended lately are forgotten, to listen at %s again", n,
+			 inet_text(&s->self.sa, text));
+	return n > 0;
+}
+
+/* errno is that of the call that failed, and stays it. */
+static bool needs_forgetting(struct restore *r, const struct isk *s)
+{
+	int error = errno;
+	bool done = r->opts && error == EADDRINUSE && s->i->proto == IPPROTO_TCP && forget_ended(s);
+
+	errno = error;
+	return done;
+}
+
+static int inet_bind(struct restore *r, int fd, const struct isk *s, struct err *e)
 {
 	char text[INET_TEXT_MAX];
 
 	if (!s->i->src_port)
 		return 0;
 	if (bind(fd, &s->self.sa, inet_addr_len(&s->self)) == 0)
+		return 0;
+	if (needs_forgetting(r, s) && bind(fd, &s->self.sa, inet_addr_len(&s->self)) == 0)
 		return 0;
 	/* As at the source, the address may be gone from the link since. */
 	if (errno == EADDRNOTAVAIL && sock_set_int(fd, SOL_IP, IP_FREEBIND, 1) == 0) {
@@ -239,7 +307,7 @@ static void dead_peer(struct isk *s)
 	}
 }
 
-static int tcp_build(int fd, struct isk *s, struct err *e)
+static int tcp_build(struct restore *r, int fd, struct isk *s, struct err *e)
 {
 	char text[INET_TEXT_MAX];
 	int ret;
@@ -254,8 +322,9 @@ static int tcp_build(int fd, struct isk *s, struct err *e)
 		return tcp_write(fd, &s->conn, &s->self.sa, inet_addr_len(&s->self), &s->peer.sa,
 				 inet_addr_len(&s->peer), e);
 	}
-	ret = inet_bind(fd, s, e);
-	if (ret == 0 && s->i->state == TCP_LISTEN && listen(fd, (int)s->i->backlog) < 0)
+	ret = inet_bind(r, fd, s, e);
+	if (ret == 0 && s->i->state == TCP_LISTEN && listen(fd, (int)s->i->backlog) < 0 &&
+	    !(needs_forgetting(r, s) && listen(fd, (int)s->i->backlog) == 0))
 		return err_sys(e, -errno, "cannot listen at %s", inet_text(&s->self.sa, text));
 	return ret;
 }
@@ -276,9 +345,9 @@ int inet_build(struct restore *r, struct rfile *f, struct err *e)
 	if (ret < 0)
 		return ret;
 	if (s->i->proto == IPPROTO_TCP) {
-		ret = tcp_build(fd, s, e);
+		ret = tcp_build(r, fd, s, e);
 	} else {
-		ret = inet_bind(fd, s, e);
+		ret = inet_bind(r, fd, s, e);
 		if (ret == 0)
 			ret = inet_groups_join(fd, s->x, e);
 	}
@@ -297,18 +366,6 @@ int inet_placed(struct restore *r, struct rfile *f, struct err *e)
 }
 
 /* ---- the end ---- */
-
-/* Packets are made for the family that is on the wire. */
-static void addr_on_wire(const union inet_addr *a, union inet_addr *ret)
-{
-	*ret = *a;
-	if (a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
-		return;
-	memset(ret, 0, sizeof(*ret));
-	ret->v4.sin_family = AF_INET;
-	ret->v4.sin_port = a->v6.sin6_port;
-	memcpy(&ret->v4.sin_addr, (const uint8_t *)&a->v6.sin6_addr + 12, 4);
-}
 
 static int finish_dead(struct isk *s, const union inet_addr *self, const union inet_addr *peer, struct err *e)
 {

@@ -49,10 +49,9 @@ struct netlock *netlock_free(struct netlock *l)
 	return NULL;
 }
 
-static int identity(pid_t pid, uint64_t *ret_start)
+static int identity(int proc_fd, pid_t pid, uint64_t *ret_start)
 {
-	auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	auto_fd int dir = proc < 0 ? -errno : proc_open(proc, pid);
+	auto_fd int dir = proc_open(proc_fd, pid);
 	struct proc_stat st;
 	int r = dir < 0 ? dir : proc_stat_read(dir, &st, NULL);
 
@@ -61,12 +60,17 @@ static int identity(pid_t pid, uint64_t *ret_start)
 	return r < 0 ? r : 0;
 }
 
-/* pid: whose name it has. */
-static int lock_new(pid_t pid, int sock, bool whole, struct netlock **ret)
+static int identity_of_root(const struct dump *d, uint64_t *ret_start)
+{
+	auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return proc < 0 ? -errno : identity(proc, d->root_pid, ret_start);
+}
+
+static int lock_new(pid_t pid, uint64_t start, int sock, bool whole, struct netlock **ret)
 {
 	struct netlock *l = sock < 0 ? NULL : calloc(1, sizeof(*l));
-	uint64_t start;
-	int r = sock < 0 ? sock : l ? identity(pid, &start) : -ENOMEM;
+	int r = sock < 0 ? sock : l ? 0 : -ENOMEM;
 
 	if (r < 0) {
 		fd_close(&sock);
@@ -227,14 +231,17 @@ int netlock_dump(struct dump *d, struct err *e)
 	bool whole = d->ns & CLONE_NEWNET;
 	struct sock_dump *s = sock_dump_of(d);
 	struct conns c = { 0 };
+	uint64_t start;
 	int r;
 
 	if (!d->opts || d->opts->network_lock == CR_LOCK_SKIP)
 		return 0;
 	r = conns_of_dump(d, &c);
 	if (r == 0 && !s->lock && wants_lock(&c, whole)) {
-		r = lock_new(d->root_pid, netns_socket(s->netns_fd, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER), whole,
-			     &s->lock);
+		r = identity_of_root(d, &start);
+		if (r == 0)
+			r = lock_new(d->root_pid, start,
+				     netns_socket(s->netns_fd, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER), whole, &s->lock);
 		if (r == 0)
 			r = lock_on(s->lock, &c);
 	} else if (r == 0 && s->lock) {
@@ -277,7 +284,7 @@ struct netlock *netlock_lift(struct dump *d)
 
 int netlock_identity(const struct dump *d, uint32_t *ret_pid, uint64_t *ret_start, struct err *e)
 {
-	int r = identity(d->root_pid, ret_start);
+	int r = identity_of_root(d, ret_start);
 
 	if (r < 0)
 		return err_sys(e, r, "process %d", (int)d->root_pid);
@@ -292,7 +299,7 @@ int netlock_recover(struct dump *d, struct err *e)
 	auto_fd int sock = ns < 0 ? -errno : netns_socket(ns, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER);
 	char name[LOCK_NAME_MAX];
 	uint64_t start;
-	int r = sock < 0 ? 0 : identity(d->root_pid, &start);
+	int r = sock < 0 ? 0 : identity_of_root(d, &start);
 
 	if (r < 0 || sock < 0)
 		return 0;
@@ -326,6 +333,7 @@ int netlock_restore(struct restore *r, struct err *e)
 	struct sock_restore *sr = sock_restore_of(r);
 	char kept[LOCK_NAME_MAX];
 	struct conns c = { 0 };
+	uint64_t start;
 	int x, sock;
 
 	if (!r->opts)
@@ -334,7 +342,11 @@ int netlock_restore(struct restore *r, struct err *e)
 	wanted = wants_lock(&c, whole) && r->opts->network_lock != CR_LOCK_SKIP;
 	if (x == 0 && (wanted || kept_name(r, kept))) {
 		sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-		x = lock_new(getpid(), sock < 0 ? -errno : sock, whole, &sr->lock);
+		x = sock < 0 ? -errno : identity(r->proc_fd, getpid(), &start);
+		if (x < 0)
+			fd_close(&sock);
+		else
+			x = lock_new(getpid(), start, sock, whole, &sr->lock);
 		/* Without nftables the dump has left none either. */
 		if (x == -EPROTONOSUPPORT && !wanted)
 			x = 0;

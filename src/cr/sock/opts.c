@@ -51,6 +51,7 @@ struct opt {
 };
 
 #define OPT_MAX 256
+#define MSS_MAX 32767
 
 /* In the order in which they are set. */
 static const struct opt opts[] = {
@@ -397,6 +398,17 @@ static bool sock_is_open_tcp(int fd)
 	return ti.tcpi_state != TCP_CLOSE && ti.tcpi_state != TCP_LISTEN;
 }
 
+/* Of a connection that is over the kernel may tell what it came to use, on loopback more than anybody can ask for. */
+static bool is_unset(const struct opt *o, const struct opt_value *v)
+{
+	uint32_t mss;
+
+	if (o->level != SOL_TCP || o->name != TCP_MAXSEG || v->len != sizeof(mss))
+		return false;
+	memcpy(&mss, v->data, sizeof(mss));
+	return mss > MSS_MAX;
+}
+
 int sock_opts_read(struct dump *d, struct ofile *f, SkOptsEntry *ret_o, GwSockExtra **ret_x,
 		   struct err *e)
 {
@@ -431,7 +443,7 @@ int sock_opts_read(struct dump *d, struct ofile *f, SkOptsEntry *ret_o, GwSockEx
 		    ((opts[i].how & CLOSED_ONLY) && connected))
 			continue;
 		opt_get(f->lfd, &opts[i], &v);
-		if (v.len < 0 || (v.len == ref->v[i].len && !memcmp(v.data, ref->v[i].data, (size_t)v.len)))
+		if (v.len < 0 || is_unset(&opts[i], &v) || (v.len == ref->v[i].len && !memcmp(v.data, ref->v[i].data, (size_t)v.len)))
 			continue;
 		r = gw_sock_add(x, opts[i].level, opts[i].name, v.data, (size_t)v.len);
 		if (r < 0)
