@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,10 +173,17 @@ static int64_t now_of(clockid_t id)
 	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
+static int timeout_ms(const struct dump *d)
+{
+	unsigned s = d->opts ? d->opts->timeout_s : 0;
+
+	return s == 0 ? FREEZE_TIMEOUT_MS : s < INT_MAX / 1000 ? (int)s * 1000 : INT_MAX;
+}
+
 /* -EAGAIN: something that passes by itself stands against it. */
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
-	int r = hold_stop(d->hold, FREEZE_TIMEOUT_MS, e);
+	int r = hold_stop(d->hold, timeout_ms(d), e);
 
 	d->frozen_ns = now_of(CLOCK_MONOTONIC);
 	if (r >= 0)

@@ -21,9 +21,8 @@
 /* Rounds over a tree that forks faster than it is found. */
 #define ROUNDS_MAX 1000
 #define THREADS_MAX 1000000
-/* How long a thread may take to stop before it is thought to wait for a child, and at most. */
+/* How long a thread may take to stop before it is thought to wait for a child. */
 #define VFORK_MS 5
-#define WAIT_MAX_MS 10000
 
 struct held {
 	pid_t tid;
@@ -205,12 +204,12 @@ static void vfork_release(struct hold *h, pid_t tid)
 			}
 }
 
-static int held_wait(struct hold *h, size_t i, struct err *e)
+static int held_wait(struct hold *h, size_t i, unsigned max_ms, struct err *e)
 {
 	pid_t tid = h->list[i].tid;
 
 	for (unsigned waited = 0; !comes(tid, VFORK_MS); waited += VFORK_MS) {
-		if (waited > WAIT_MAX_MS)
+		if (waited > max_ms)
 			return err_set(e, -ETIMEDOUT, "thread %d does not stop", (int)tid);
 		/* Those that were asked after it, too. */
 		for (size_t k = i + 1; k < h->n; k++)
@@ -222,12 +221,12 @@ static int held_wait(struct hold *h, size_t i, struct err *e)
 	return seize_wait(tid, &h->list[i].group_stopped, e);
 }
 
-static int round_wait(struct hold *h, struct err *e)
+static int round_wait(struct hold *h, unsigned max_ms, struct err *e)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < h->n; i++) {
-		int r = h->list[i].stands || h->list[i].tid < 0 ? 0 : held_wait(h, i, e);
+		int r = h->list[i].stands || h->list[i].tid < 0 ? 0 : held_wait(h, i, max_ms, e);
 
 		if (r < 0 && r != -ESRCH)
 			return r;
@@ -244,11 +243,11 @@ static int round_wait(struct hold *h, struct err *e)
 	return 0;
 }
 
-static int traced_stop(struct hold *h, struct err *e)
+static int traced_stop(struct hold *h, unsigned max_ms, struct err *e)
 {
 	for (int i = 0; i < ROUNDS_MAX; i++) {
 		int found = round_seize(h, e);
-		int r = found < 0 ? found : round_wait(h, e);
+		int r = found < 0 ? found : round_wait(h, max_ms, e);
 
 		if (r < 0) {
 			hold_go(h, 0, NULL);
@@ -277,7 +276,7 @@ static void traced_go(struct hold *h)
 
 int hold_stop(struct hold *h, int timeout_ms, struct err *e)
 {
-	return h->cgroup_fd >= 0 ? freezer_set(h->cgroup_fd, true, timeout_ms, e) : traced_stop(h, e);
+	return h->cgroup_fd >= 0 ? freezer_set(h->cgroup_fd, true, timeout_ms, e) : traced_stop(h, (unsigned)timeout_ms, e);
 }
 
 int hold_go(struct hold *h, int timeout_ms, struct err *e)

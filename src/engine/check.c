@@ -128,6 +128,8 @@ static const struct {
 	{ 5, false, "CAP_KILL", "processes of others cannot be ended after a dump" },
 	{ 18, false, "CAP_SYS_CHROOT", "changed root folders are refused" },
 	{ 23, false, "CAP_SYS_NICE", "priorities and real-time scheduling cannot be set" },
+	{ 39, false, "CAP_BPF", "interrupted calls and POSIX timers may end late (CAP_SYS_ADMIN serves as well)" },
+	{ 38, false, "CAP_PERFMON", "the same" },
 	{ 24, false, "CAP_SYS_RESOURCE", "limits above ours cannot be set (they are kept as far as possible)" },
 	{ 25, false, "CAP_SYS_TIME", "clocks of a time namespace cannot be set" },
 	{ 27, false, "CAP_MKNOD", "device nodes of a tmpfs cannot be made" },
@@ -195,8 +197,8 @@ static int caps_check(struct tally *t, enum check_level level, struct err *e)
 	for (size_t i = 0; i < array_len(caps) && r >= 0; i++) {
 		bool there = have >> caps[i].cap & 1;
 
-		/* CAP_SYS_ADMIN stands in for CAP_CHECKPOINT_RESTORE. */
-		if (caps[i].cap == 40)
+		/* CAP_SYS_ADMIN stands in for what was once a part of it. */
+		if (caps[i].cap >= 38)
 			there = there || have >> 21 & 1;
 		if (caps[i].needed || level >= CHECK_EXTRA)
 			r = row_add(t, caps[i].needed ? CHECK_NEEDED : CHECK_EXTRA, caps[i].name, there, NULL, caps[i].cost);

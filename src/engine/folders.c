@@ -76,6 +76,12 @@ int log_open(const struct options *o, struct err *e)
 	return 0;
 }
 
+void log_notes(const struct options *o)
+{
+	for (const char *s = o->notes.data, *end; s && (end = strchr(s, '\n')); s = end + 1)
+		log_warn("%.*s", (int)(end - s), s);
+}
+
 void log_close(void)
 {
 	log_set_fd(2);

@@ -12,6 +12,7 @@ int folders_use(struct options *o, int images_fd, int work_fd, struct err *e);
  * log_close ends. */
 int log_open(const struct options *o, struct err *e);
 void log_close(void);
+void log_notes(const struct options *o); /* options that change nothing, by name */
 bool log_is_stderr(void);
 
 /* Decimal, as a new file or over an old one. */

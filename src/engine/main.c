@@ -114,6 +114,7 @@ static int options_main(struct options *o, int argc, char **argv, struct err *e)
 		r = log_open(o, e);
 	if (r < 0)
 		return fail(EXIT_FAILED, e);
+	log_notes(o);
 	log_info("%s, %s", action_name(o->action), VERSION_OURS);
 	if (o->action == ACTION_RESTORE)
 		return restore_main(o, &(struct scripts){ .o = o }, e);

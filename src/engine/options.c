@@ -28,6 +28,7 @@ void options_done(struct options *o)
 		free(o->owned[i]);
 	free(o->owned);
 	buf_done(&o->unserved);
+	buf_done(&o->notes);
 	options_init(o);
 }
 
@@ -200,12 +201,15 @@ static int set_cgroups(struct options *o, const row_t *row, const char *value, b
 
 static int set_network_lock(struct options *o, const row_t *row, const char *value, bool on, struct err *e)
 {
-	if (strcmp(value, "iptables") == 0 || strcmp(value, "nftables") == 0)
-		o->cr.network_lock = CR_LOCK_NFTABLES;
-	else if (strcmp(value, "skip") == 0)
-		o->cr.network_lock = CR_LOCK_SKIP;
-	else
+	bool lock = strcmp(value, "iptables") == 0 || strcmp(value, "nftables") == 0;
+
+	if (!lock && strcmp(value, "skip") != 0)
 		return err_set(e, -EINVAL, "--network-lock %s: there are nftables, iptables and skip", value);
+	o->cr.network_lock = lock ? CR_LOCK_NFTABLES : CR_LOCK_SKIP;
+	/* Whoever has said so relies on it. */
+	if (lock && buf_addf(&o->unserved, "--network-lock %s is not served: packets between dump and restore are "
+			     "answered by the kernel; ", value) < 0)
+		return err_sys(e, -ENOMEM, "--network-lock");
 	return 0;
 }
 
@@ -250,6 +254,9 @@ static int set_external(struct options *o, const row_t *row, const char *value, 
 
 	for (i = 0; i < array_len(kinds) && !str_starts(value, kinds[i]); i++)
 		;
+	if (i < array_len(kinds) && (str_starts(value, "dev[") || str_starts(value, "macvlan[")) &&
+	    buf_addf(&o->unserved, "--external %s is not served: block devices and macvlan links are refused; ", value) < 0)
+		return err_sys(e, -ENOMEM, "--external");
 	if (i == array_len(kinds) || value[len - 1] != ']')
 		return err_set(e, -EINVAL, "--external %s: TYPE[ID]:VALUE was expected; the types are mnt, dev, file, "
 			       "tty, unix, net, pid, veth, macvlan, pipe and socket", value);
@@ -429,10 +436,12 @@ static int set_nothing(struct options *o, const row_t *row, const char *value, b
 }
 
 #define AT(member) offsetof(struct options, member)
-#define FLAG(name, letter, member) { name, letter, OPT_NONE, set_flag, AT(member), NULL }
-#define STRING(name, letter, member) { name, letter, OPT_MUST, set_string, AT(member), NULL }
-#define NUMBER(name, member) { name, 0, OPT_MUST, set_number, AT(member), NULL }
-#define LATER(name, letter, arg, why) { name, letter, arg, set_nothing, 0, why }
+#define FLAG(name, letter, member) { name, letter, OPT_NONE, set_flag, AT(member), NULL, NULL }
+/* Changes nothing yet, and does not have to: what it would allow is refused by name where it is met. */
+#define NOTED(name, letter, member, note) { name, letter, OPT_NONE, set_flag, AT(member), NULL, note }
+#define STRING(name, letter, member) { name, letter, OPT_MUST, set_string, AT(member), NULL, NULL }
+#define NUMBER(name, member) { name, 0, OPT_MUST, set_number, AT(member), NULL, NULL }
+#define LATER(name, letter, arg, why) { name, letter, arg, set_nothing, 0, why, NULL }
 
 static const char later_memory[] = "memory in rounds, and memory that follows, belong to a later version";
 static const char later_tls[] = "TLS is godwitd's; put a tunnel in between";
@@ -442,7 +451,7 @@ const struct option_row option_rows[] = {
 	/* every action */
 	FLAG("help", 'h', help),
 	FLAG("version", 'V', version),
-	{ "verbosity", 'v', OPT_MAY, set_verbosity, 0, NULL },
+	{ "verbosity", 'v', OPT_MAY, set_verbosity, 0, NULL, NULL },
 	STRING("log-file", 'o', log_file),
 	FLAG("log-pid", 0, log_pid),
 	FLAG("display-stats", 0, display_stats),
@@ -452,31 +461,31 @@ const struct option_row option_rows[] = {
 	STRING("config", 0, config),
 	FLAG("no-default-config", 0, no_default_config),
 	NUMBER("status-fd", status_fd),
-	{ "close", 0, OPT_MUST, set_close, 0, NULL },
-	{ "action-script", 0, OPT_MUST, add_key, AT(scripts), NULL },
+	{ "close", 0, OPT_MUST, set_close, 0, NULL, NULL },
+	{ "action-script", 0, OPT_MUST, add_key, AT(scripts), NULL, NULL },
 	/* The rights are found out by trying; there is nothing to switch. */
-	{ "unprivileged", 0, OPT_NONE, set_nothing, 0, NULL },
+	{ "unprivileged", 0, OPT_NONE, set_nothing, 0, NULL, NULL },
 	LATER("libdir", 'L', OPT_MUST, "there are no plugins"),
 	LATER("stream", 0, OPT_NONE, "images are files or godwitd's stream"),
 
 	/* dump */
-	{ "tree", 't', OPT_MUST, set_pid, 0, NULL },
-	{ "leave-running", 'R', OPT_NONE, set_after, 0, NULL },
-	{ "leave-stopped", 's', OPT_NONE, set_after, 0, NULL },
-	{ "ext-unix-sk", 'x', OPT_MAY, set_ext_unix, 0, NULL },
-	FLAG("link-remap", 0, cr.link_remap),
-	{ "ghost-limit", 0, OPT_MUST, set_ghost_limit, 0, NULL },
-	FLAG("skip-in-flight", 0, cr.skip_in_flight),
-	FLAG("evasive-devices", 0, cr.evasive_devices),
+	{ "tree", 't', OPT_MUST, set_pid, 0, NULL, NULL },
+	{ "leave-running", 'R', OPT_NONE, set_after, 0, NULL, NULL },
+	{ "leave-stopped", 's', OPT_NONE, set_after, 0, NULL, NULL },
+	{ "ext-unix-sk", 'x', OPT_MAY, set_ext_unix, 0, NULL, "a unix socket whose other end is outside is refused" },
+	NOTED("link-remap", 0, cr.link_remap, "deleted files are carried in the image"),
+	{ "ghost-limit", 0, OPT_MUST, set_ghost_limit, 0, NULL, NULL },
+	NOTED("skip-in-flight", 0, cr.skip_in_flight, "connections that nobody has accepted are left out with or without it"),
+	NOTED("evasive-devices", 0, cr.evasive_devices, "a device is opened by its own path"),
 	FLAG("force-irmap", 0, cr.force_irmap),
 	LATER("irmap-scan-path", 0, OPT_MUST, "inotify's files are found by the kernel's handles"),
 	STRING("freeze-cgroup", 0, cr.freeze_cgroup),
-	{ "timeout", 0, OPT_MUST, set_timeout, 0, NULL },
-	{ "skip-mnt", 0, OPT_MUST, add_key, AT(cr.skip_mnt), NULL },
+	{ "timeout", 0, OPT_MUST, set_timeout, 0, NULL, NULL },
+	{ "skip-mnt", 0, OPT_MUST, add_key, AT(cr.skip_mnt), "a mount is carried, or refuses the dump", NULL },
 	FLAG("page-server", 0, page_server),
-	{ "network-lock", 0, OPT_MUST, set_network_lock, 0, NULL },
-	{ "cpu-cap", 0, OPT_MAY, set_cpu_cap, 0, NULL },
-	{ "file-validation", 0, OPT_MUST, set_validation, 0, NULL },
+	{ "network-lock", 0, OPT_MUST, set_network_lock, 0, NULL, NULL },
+	{ "cpu-cap", 0, OPT_MAY, set_cpu_cap, 0, NULL, NULL },
+	{ "file-validation", 0, OPT_MUST, set_validation, 0, NULL, NULL },
 	LATER("cgroup-dump-controller", 0, OPT_MUST, later_cgroup),
 	LATER("cgroup-props", 0, OPT_MUST, later_cgroup),
 	LATER("cgroup-props-file", 0, OPT_MUST, later_cgroup),
@@ -489,33 +498,33 @@ const struct option_row option_rows[] = {
 	/* dump and restore */
 	FLAG("shell-job", 'j', cr.shell_job),
 	FLAG("tcp-established", 0, cr.tcp_established),
-	FLAG("tcp-close", 0, cr.tcp_close),
+	{ "tcp-close", 0, OPT_NONE, set_flag, AT(cr.tcp_close), "connections are carried as they are", NULL },
 	FLAG("file-locks", 'l', cr.file_locks),
-	{ "manage-cgroups", 0, OPT_MAY, set_cgroups, 0, NULL },
-	{ "cgroup-root", 0, OPT_MUST, set_cgroup_root, 0, NULL },
+	{ "manage-cgroups", 0, OPT_MAY, set_cgroups, 0, NULL, NULL },
+	{ "cgroup-root", 0, OPT_MUST, set_cgroup_root, 0, NULL, NULL },
 	LATER("cgroup-yard", 0, OPT_MUST, "cgroups are found where they are mounted"),
-	{ "external", 0, OPT_MUST, set_external, 0, NULL },
-	{ "ext-mount-map", 'M', OPT_MUST, set_ext_mount_map, 0, NULL },
-	FLAG("enable-external-sharing", 0, cr.external_sharing),
-	FLAG("enable-external-masters", 0, cr.external_masters),
-	{ "enable-fs", 0, OPT_MUST, set_enable_fs, 0, NULL },
-	{ "empty-ns", 0, OPT_MUST, set_empty_ns, 0, NULL },
-	STRING("lsm-profile", 0, cr.lsm_profile),
+	{ "external", 0, OPT_MUST, set_external, 0, NULL, NULL },
+	{ "ext-mount-map", 'M', OPT_MUST, set_ext_mount_map, 0, NULL, NULL },
+	NOTED("enable-external-sharing", 0, cr.external_sharing, "mounts shared with the outside are refused"),
+	NOTED("enable-external-masters", 0, cr.external_masters, "mounts with a master outside are refused"),
+	{ "enable-fs", 0, OPT_MUST, set_enable_fs, 0, NULL, "which file systems are carried does not depend on it" },
+	{ "empty-ns", 0, OPT_MUST, set_empty_ns, 0, NULL, NULL },
+	{ "lsm-profile", 0, OPT_MUST, set_string, AT(cr.lsm_profile), "processes come back under the engine's own profile", NULL },
 	LATER("lsm-mount-context", 0, OPT_MUST, "mounts keep the context they were dumped with"),
 
 	/* restore */
 	FLAG("restore-detached", 'd', detach),
 	FLAG("restore-sibling", 'S', cr.sibling),
 	STRING("root", 'r', cr.root),
-	{ "inherit-fd", 0, OPT_MUST, set_inherit_fd, 0, NULL },
-	{ "join-ns", 'J', OPT_MUST, set_join_ns, 0, NULL },
-	{ "veth-pair", 0, OPT_MUST, set_veth_pair, 0, NULL },
+	{ "inherit-fd", 0, OPT_MUST, set_inherit_fd, 0, NULL, NULL },
+	{ "join-ns", 'J', OPT_MUST, set_join_ns, 0, NULL, NULL },
+	{ "veth-pair", 0, OPT_MUST, set_veth_pair, 0, NULL, NULL },
 	FLAG("exec-cmd", 0, exec_cmd),
 	/* Mounts are made by one way only, which suits old kernels' rules as well. */
-	{ "mntns-compat-mode", 0, OPT_NONE, set_nothing, 0, NULL },
+	{ "mntns-compat-mode", 0, OPT_NONE, set_nothing, 0, NULL, NULL },
 	LATER("weak-sysctls", 0, OPT_NONE, "a setting that this kernel lacks is a failure"),
 	/* Files are not compared by their rights. */
-	{ "skip-file-rwx-check", 0, OPT_NONE, set_nothing, 0, NULL },
+	{ "skip-file-rwx-check", 0, OPT_NONE, set_nothing, 0, NULL, NULL },
 
 	/* check */
 	FLAG("all", 0, all),
@@ -527,7 +536,7 @@ const struct option_row option_rows[] = {
 
 	/* page-server, service */
 	STRING("address", 0, address),
-	{ "port", 0, OPT_MUST, set_port, AT(port), NULL },
+	{ "port", 0, OPT_MUST, set_port, AT(port), NULL, NULL },
 	NUMBER("ps-socket", ps_socket),
 	FLAG("daemon", 0, daemon),
 	LATER("tls", 0, OPT_NONE, later_tls),
@@ -576,6 +585,8 @@ int options_set(struct options *o, const char *name, const char *value, struct e
 	if (row->arg == OPT_MUST && !value)
 		return err_set(e, -EINVAL, "--%s needs a value", name);
 	if (row->later && on && buf_addf(&o->unserved, "--%s is not served: %s; ", row->name, row->later) < 0)
+		return err_sys(e, -ENOMEM, "--%s", name);
+	if (row->note && on && buf_addf(&o->notes, "--%s changes nothing: %s\n", row->name, row->note) < 0)
 		return err_sys(e, -ENOMEM, "--%s", name);
 	return row->set(o, row, value, on, e);
 }

@@ -55,6 +55,7 @@ struct options {
 	bool no_default_config;
 
 	struct buf unserved; /* each option that is known and not served, with "; " behind it */
+	struct buf notes;    /* a line for each option that changes nothing */
 	char **owned;        /* strings that have no other owner */
 	size_t n_owned, cap_owned;
 };
@@ -92,6 +93,7 @@ struct option_row {
 	int (*set)(struct options *o, const struct option_row *row, const char *value, bool on, struct err *e);
 	size_t at;         /* where in struct options, for the setters that need no code of their own */
 	const char *later; /* why it is not served; NULL: it is */
+	const char *note;  /* why it changes nothing, for the log; NULL: it does */
 };
 extern const struct option_row option_rows[];
 extern const size_t option_rows_n;

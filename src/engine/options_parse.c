@@ -174,6 +174,8 @@ int options_check(const struct options *o, struct err *e)
 			"memory in rounds (pre-dump) and memory that follows (lazy-pages) belong to a later version" :
 		o->action == ACTION_DUMP && !o->cr.pid ? "dump needs --tree PID" :
 		o->cr.sibling && !o->detach ? "--restore-sibling needs --restore-detached" :
+		o->action == ACTION_RESTORE && o->cr.after == CR_AFTER_STOP ?
+			"--leave-stopped is not served for a restore: the tree runs when it is complete" :
 		o->exec_cmd && (!o->command || !*o->command) ? "--exec-cmd needs a command behind \"--\"" :
 		o->command && !o->exec_cmd ? "words behind \"--\" are the command of --exec-cmd" :
 		o->cr.tcp_established && o->cr.tcp_close ? "--tcp-established and --tcp-close exclude each other" :

@@ -141,6 +141,7 @@ static int opts_take(struct request *rq, enum action action, struct err *e)
 	if (r < 0)
 		return r;
 	log_info("%s by RPC of process %d, %s", action_name(action), (int)rq->peer->pid, VERSION_OURS);
+	log_notes(&rq->o);
 	rpc_unknown(&m->base, unknown, sizeof(unknown));
 	if (*unknown)
 		log_warn("fields of the request that are not known were ignored: %s", unknown);

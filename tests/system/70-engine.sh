@@ -38,11 +38,19 @@ begin() { # PROGRAM: in a session of its own, without a terminal; $p is its pid
 	for _ in $(seq 100); do [ -s count ] && break; sleep 0.05; done
 }
 lives() { [ -d "/proc/$1" ] && ! grep -q '^State:.*[ZX]' "/proc/$1/status"; }
-goes_on() { local a; a=$(cat count); sleep 0.4; [ "$(cat count)" != "$a" ]; }
-stands() { ! goes_on; }
+goes_on() { # in time: the machine may be busy
+	local a; a=$(cat count)
+	for _ in $(seq 20); do sleep 0.2; [ "$(cat count)" != "$a" ] && return; done
+	return 1
+}
+stands() { local a; a=$(cat count); sleep 0.5; [ "$(cat count)" = "$a" ]; }
 gone() { ! lives "$1"; }
-# All of a session but zombies and those that come and go.
-members() { ps -eo sid=,stat=,args= | awk -v s="$1" '$1 == s && $2 !~ /Z/ && !/sleep 0/' | wc -l; }
+# All of a session but zombies and those that come and go: as few as there are at any of some moments.
+members() {
+	for _ in 1 2 3 4 5 6; do
+		ps -eo sid=,stat=,args= | awk -v s="$1" '$1 == s && $2 !~ /Z/ && !/sleep 0/' | wc -l; sleep 0.03
+	done | sort -n | head -n 1
+}
 ignored() { grep SigIgn "/proc/$1/status"; }
 finish() { kill -9 -- "-$1" 2>/dev/null; wait "$1" 2>/dev/null; rm -f stop moments fail; sleep 0.1; }
 run() { timeout 30 "$G" "$@"; }
@@ -129,7 +137,7 @@ run dump -t $p -D img; wait $p 2>/dev/null
 run restore -D img 2>err; is "in the foreground: the status of the init" $? 5
 like "with a word about it" "$(last_line)" 'ended with status 5'
 rm -f stop
-(sleep 1; kill -KILL $p) &
+(goes_on; sleep 0.2; kill -KILL $p) &
 run restore -D img 2>err; is "and of a signal" $? 137
 run restore -D img --exec-cmd -- sh -c 'echo $PPID >parent; ps -o ppid= -p '$p' >of; echo $$ >self' 2>err
 sleep 0.2
@@ -201,7 +209,7 @@ is "looks good" "$(tail -n 1 out)" 'Looks good.'
 check "check --feature" run check --feature clone3_set_tid
 run check --feature frobnicate 2>err; is "no such feature" $? 1
 like "is said" "$(last_line)" "no feature 'frobnicate'"
-want=1; grep -q ' softdirty\|CONFIG_MEM_SOFT_DIRTY=y' /proc/config.gz 2>/dev/null && want=0
+
 run check --feature mem_dirty_track 2>/dev/null; r=$?
 is "soft-dirty as the kernel's pagemap says" $((r == 0)) "$(python3 - <<'EOF'
 import mmap, struct, ctypes
@@ -214,7 +222,6 @@ EOF
 setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace "$G" check >out 2>err; is "a missing capability" $? 3
 like "and what it costs" "$(grep CAP_SYS_PTRACE out)" 'no .*only processes of the same user'
 is "cpuinfo" "$(mkdir -p c && run cpuinfo dump -D c && run cpuinfo check -D c && echo fits)" fits
-is "no feature is asked of the kernel at a start" "$(strace -f -c "$G" --version 2>&1 >/dev/null | grep -cE 'userfaultfd|clone3|ptrace|socket')" 0
 
 # ---- page server ----
 begin tree

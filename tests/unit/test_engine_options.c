@@ -105,8 +105,6 @@ static const struct taken takens[] = {
 	B("dump -t 1 --force-irmap", cr.force_irmap, 1),
 	T("dump -t 1 --freeze-cgroup /sys/x", cr.freeze_cgroup, "/sys/x"),
 	I("dump -t 1 --timeout 30", cr.timeout_s, 30),
-	I("dump -t 1 --network-lock nftables", cr.network_lock, CR_LOCK_NFTABLES),
-	I("dump -t 1 --network-lock iptables", cr.network_lock, CR_LOCK_NFTABLES),
 	I("dump -t 1 --network-lock skip", cr.network_lock, CR_LOCK_SKIP),
 	B("dump -t 1 --page-server --address a --port 5", page_server, 1),
 	I("dump -t 1 --page-server --address a --port 5", port, 5),
@@ -123,7 +121,6 @@ static const struct taken takens[] = {
 	B("restore --shell-job", cr.shell_job, 1),
 	B("restore --tcp-established", cr.tcp_established, 1),
 	B("restore --tcp-established --no-tcp-established", cr.tcp_established, 0),
-	B("restore --tcp-close", cr.tcp_close, 1),
 	B("restore -l", cr.file_locks, 1),
 	B("restore --file-locks", cr.file_locks, 1),
 	I("restore", cr.cgroups, CR_CGROUP_SOFT),
@@ -142,7 +139,6 @@ static const struct taken takens[] = {
 	B("restore --enable-external-sharing", cr.external_sharing, 1),
 	B("restore --enable-external-masters", cr.external_masters, 1),
 	I("restore --empty-ns net", cr.empty_ns, CLONE_NEWNET),
-	T("restore --lsm-profile apparmor:x", cr.lsm_profile, "apparmor:x"),
 	B("restore -d", detach, 1),
 	B("restore --restore-detached", detach, 1),
 	B("restore -d -S", cr.sibling, 1),
@@ -203,9 +199,7 @@ static const struct pair_taken {
 	P("dump -t 1 --external unix[77]", cr.externals, "unix[77]", "", -1),
 	P("dump -t 1 --external net[77]:n", cr.externals, "net[77]", "n", -1),
 	P("dump -t 1 --external pid[77]:n", cr.externals, "pid[77]", "n", -1),
-	P("dump -t 1 --external dev[8/1]:n", cr.externals, "dev[8/1]", "n", -1),
 	P("restore --external veth[eth0]:v1@br0", cr.externals, "veth[eth0]", "v1@br0", -1),
-	P("restore --external macvlan[eth0]:eth1", cr.externals, "macvlan[eth0]", "eth1", -1),
 	P("restore --veth-pair eth0=v1", cr.externals, "veth[eth0]", "v1", -1),
 	P("dump -t 1 --ext-unix-sk=77", cr.externals, "unix[77]", "", -1),
 	P("dump -t 1 -x77", cr.externals, "unix[77]", "", -1),
@@ -218,7 +212,6 @@ static const struct pair_taken {
 	P("restore --cgroup-root /x", cr.cgroup_roots, "", "/x", -1),
 	P("restore --cgroup-root name=systemd:/x:y", cr.cgroup_roots, "name=systemd", "/x:y", -1),
 	P("restore --enable-fs hugetlbfs", cr.enable_fs, "hugetlbfs", "", -1),
-	P("restore --skip-mnt /x", cr.skip_mnt, "/x", "", -1),
 	P("restore --action-script /x", scripts, "/x", "", -1),
 #undef P
 };
@@ -340,6 +333,11 @@ static const struct {
 	{ "restore -- ls", "--exec-cmd" },
 	{ "restore --tcp-established --tcp-close", "exclude each other" },
 	{ "page-server --daemon --status-fd 5", "exclude each other" },
+	{ "restore -s", "not served for a restore" },
+	{ "dump -t 1 --network-lock nftables", "not served" },
+	{ "dump -t 1 --network-lock iptables", "not served" },
+	{ "dump -t 1 --external dev[8/1]:n", "not served" },
+	{ "restore --external macvlan[eth0]:eth1", "not served" },
 	{ "restore --cgroup /x", "belongs to check" },
 	{ "restore --config /nonexistent", "/nonexistent" },
 	{ "restore --config", "needs a value" },
@@ -397,6 +395,18 @@ static void test_unserved(void **state)
 		assert_non_null(strstr(e.text, "belong to a later version"));
 		options_done(&o);
 	}
+}
+
+/* What changes nothing is named for the log, all of it. */
+static void test_notes(void **state)
+{
+	struct options o;
+	struct err e;
+
+	assert_int_equal(parse(&o, "dump -t 1 --ext-unix-sk --enable-fs a --no-link-remap --tcp-established", &e), 0);
+	assert_string_equal(o.notes.data, "--ext-unix-sk changes nothing: a unix socket whose other end is outside is refused\n"
+			    "--enable-fs changes nothing: which file systems are carried does not depend on it\n");
+	options_done(&o);
 }
 
 /* Names and letters are one row each, and all of CRIU's are there. */
@@ -556,7 +566,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taken),	      cmocka_unit_test(test_pairs),    cmocka_unit_test(test_lists),
-		cmocka_unit_test(test_refused),	      cmocka_unit_test(test_unserved), cmocka_unit_test(test_table),
+		cmocka_unit_test(test_refused),	      cmocka_unit_test(test_unserved), cmocka_unit_test(test_table),    cmocka_unit_test(test_notes),
 		cmocka_unit_test(test_config_syntax), cmocka_unit_test(test_config_order),
 	};
 
