@@ -206,10 +206,6 @@ static int set_network_lock(struct options *o, const row_t *row, const char *val
 	if (!lock && strcmp(value, "skip") != 0)
 		return err_set(e, -EINVAL, "--network-lock %s: there are nftables, iptables and skip", value);
 	o->cr.network_lock = lock ? CR_LOCK_NFTABLES : CR_LOCK_SKIP;
-	/* Whoever has said so relies on it. */
-	if (lock && buf_addf(&o->unserved, "--network-lock %s is not served: packets between dump and restore are "
-			     "answered by the kernel; ", value) < 0)
-		return err_sys(e, -ENOMEM, "--network-lock");
 	return 0;
 }
 
@@ -472,10 +468,10 @@ const struct option_row option_rows[] = {
 	{ "tree", 't', OPT_MUST, set_pid, 0, NULL, NULL },
 	{ "leave-running", 'R', OPT_NONE, set_after, 0, NULL, NULL },
 	{ "leave-stopped", 's', OPT_NONE, set_after, 0, NULL, NULL },
-	{ "ext-unix-sk", 'x', OPT_MAY, set_ext_unix, 0, NULL, "a unix socket whose other end is outside is refused" },
-	NOTED("link-remap", 0, cr.link_remap, "deleted files are carried in the image"),
+	{ "ext-unix-sk", 'x', OPT_MAY, set_ext_unix, 0, NULL, NULL },
+	FLAG("link-remap", 0, cr.link_remap),
 	{ "ghost-limit", 0, OPT_MUST, set_ghost_limit, 0, NULL, NULL },
-	NOTED("skip-in-flight", 0, cr.skip_in_flight, "connections that nobody has accepted are left out with or without it"),
+	FLAG("skip-in-flight", 0, cr.skip_in_flight),
 	NOTED("evasive-devices", 0, cr.evasive_devices, "a device is opened by its own path"),
 	FLAG("force-irmap", 0, cr.force_irmap),
 	LATER("irmap-scan-path", 0, OPT_MUST, "inotify's files are found by the kernel's handles"),
@@ -498,7 +494,7 @@ const struct option_row option_rows[] = {
 	/* dump and restore */
 	FLAG("shell-job", 'j', cr.shell_job),
 	FLAG("tcp-established", 0, cr.tcp_established),
-	{ "tcp-close", 0, OPT_NONE, set_flag, AT(cr.tcp_close), "connections are carried as they are", NULL },
+	FLAG("tcp-close", 0, cr.tcp_close),
 	FLAG("file-locks", 'l', cr.file_locks),
 	{ "manage-cgroups", 0, OPT_MAY, set_cgroups, 0, NULL, NULL },
 	{ "cgroup-root", 0, OPT_MUST, set_cgroup_root, 0, NULL, NULL },

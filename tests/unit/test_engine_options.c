@@ -105,6 +105,8 @@ static const struct taken takens[] = {
 	B("dump -t 1 --force-irmap", cr.force_irmap, 1),
 	T("dump -t 1 --freeze-cgroup /sys/x", cr.freeze_cgroup, "/sys/x"),
 	I("dump -t 1 --timeout 30", cr.timeout_s, 30),
+	I("dump -t 1 --network-lock nftables", cr.network_lock, CR_LOCK_NFTABLES),
+	I("dump -t 1 --network-lock iptables", cr.network_lock, CR_LOCK_NFTABLES),
 	I("dump -t 1 --network-lock skip", cr.network_lock, CR_LOCK_SKIP),
 	B("dump -t 1 --page-server --address a --port 5", page_server, 1),
 	I("dump -t 1 --page-server --address a --port 5", port, 5),
@@ -121,6 +123,7 @@ static const struct taken takens[] = {
 	B("restore --shell-job", cr.shell_job, 1),
 	B("restore --tcp-established", cr.tcp_established, 1),
 	B("restore --tcp-established --no-tcp-established", cr.tcp_established, 0),
+	B("restore --tcp-close", cr.tcp_close, 1),
 	B("restore -l", cr.file_locks, 1),
 	B("restore --file-locks", cr.file_locks, 1),
 	I("restore", cr.cgroups, CR_CGROUP_SOFT),
@@ -334,8 +337,6 @@ static const struct {
 	{ "restore --tcp-established --tcp-close", "exclude each other" },
 	{ "page-server --daemon --status-fd 5", "exclude each other" },
 	{ "restore -s", "not served for a restore" },
-	{ "dump -t 1 --network-lock nftables", "not served" },
-	{ "dump -t 1 --network-lock iptables", "not served" },
 	{ "dump -t 1 --external dev[8/1]:n", "not served" },
 	{ "restore --external macvlan[eth0]:eth1", "not served" },
 	{ "restore --cgroup /x", "belongs to check" },
@@ -403,8 +404,8 @@ static void test_notes(void **state)
 	struct options o;
 	struct err e;
 
-	assert_int_equal(parse(&o, "dump -t 1 --ext-unix-sk --enable-fs a --no-link-remap --tcp-established", &e), 0);
-	assert_string_equal(o.notes.data, "--ext-unix-sk changes nothing: a unix socket whose other end is outside is refused\n"
+	assert_int_equal(parse(&o, "dump -t 1 --evasive-devices --enable-fs a --no-enable-external-masters --tcp-established", &e), 0);
+	assert_string_equal(o.notes.data, "--evasive-devices changes nothing: a device is opened by its own path\n"
 			    "--enable-fs changes nothing: which file systems are carried does not depend on it\n");
 	options_done(&o);
 }
