@@ -54,7 +54,7 @@ const char *cr_act_name(enum cr_act act);
  *   ext_mount_map KEY VALUE (dump: mountpoint in the container, name; restore: name, path outside); auto is a flag
  *   inherit_fd    NAME, with fd
  *   join_ns       "net" FILE …
- *   cgroup_root   controller ("" all) path */
+ *   cgroup_root   controller ("" all that are not named, "unified" or one of its controllers: v2) path */
 struct cr_pair {
 	const char *key, *value; /* value "" where there was none */
 	int fd;                  /* inherit_fd only, else -1 */

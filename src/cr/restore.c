@@ -586,11 +586,11 @@ static int stage_pre_restore(struct run *run, struct err *e)
 
 static int stage_seed(struct run *run, struct err *e)
 {
-	int x = run->r.ns & CLONE_NEWNS ? mounts_outside_open(&run->r, e) : 0;
+	int x = seed_make(&run->r, e);
 
-	if (x >= 0)
-		x = seed_make(&run->r, e);
-
+	/* Its cgroups are among what is mounted. */
+	if (x >= 0 && run->r.ns & CLONE_NEWNS)
+		x = mounts_outside_open(&run->r, e);
 	if (x >= 0 && run->r.ns & CLONE_NEWNET)
 		x = net_links_make(&run->r, e);
 	if (x >= 0)

@@ -10,6 +10,7 @@
 #include "engine/cpuinfo.h"
 #include "engine/page_server.h"
 #include "engine/stats.h"
+#include "image/folder.h"
 
 /* The list goes to the log, line by line; what is returned is a reason of one line. */
 static int refused_say(const struct refusals *rf, struct err *e)
@@ -27,17 +28,47 @@ static int refused_say(const struct refusals *rf, struct err *e)
 		       *x->where ? ", " : "", x->where, x->what, x->why);
 }
 
-int action_dump(struct options *o, struct scripts *s, struct err *e)
+/* The images, without regard to what is in the folder. */
+static int images_write(struct options *o, struct cr_stats *ret, struct err *e)
 {
 	struct refusals rf = REFUSALS_INIT;
+	bool cpu = !o->cpu_cap_given || o->cpu_cap;
+	int r = cpu ? cpuinfo_write(o->cr.images_fd, e) : 0;
+
+	if (r < 0)
+		return r;
+	r = checkpoint_dump(&o->cr, &rf, ret, e);
+	if (r < 0 && rf.n)
+		r = refused_say(&rf, e);
+	refusals_done(&rf);
+	if (r < 0 && cpu)
+		unlinkat(o->cr.images_fd, CPUINFO_IMG, 0);
+	return r;
+}
+
+/* An old image is there again if there is no new one. */
+static int images_replace(struct options *o, struct cr_stats *ret, struct err *e)
+{
+	int dir = o->cr.images_fd, r = folder_put_aside(dir, e), aside = r;
+
+	if (r >= 0)
+		r = images_write(o, ret, e);
+	if (aside > 0 && r < 0)
+		folder_return_aside(dir);
+	else if (aside > 0)
+		folder_drop_aside(dir);
+	return r;
+}
+
+int action_dump(struct options *o, struct scripts *s, struct err *e)
+{
 	struct cr_stats stats = { 0 };
 	auto_fd int pages = -1;
-	bool cpu = !o->cpu_cap_given || o->cpu_cap, written = false;
 	int r;
 
 	o->cr.act = scripts_act;
 	o->cr.arg = s;
-	if (faccessat(o->cr.images_fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (!o->replace && faccessat(o->cr.images_fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return err_set(e, -EEXIST, "the folder has an image already (inventory.img)");
 	if (o->page_server) {
 		pages = page_server_connect(o, e);
@@ -45,21 +76,9 @@ int action_dump(struct options *o, struct scripts *s, struct err *e)
 			return pages;
 		o->cr.page_sock = pages;
 	}
-	if (cpu) {
-		r = cpuinfo_write(o->cr.images_fd, e);
-		if (r < 0)
-			return r;
-		written = true;
-	}
-	r = checkpoint_dump(&o->cr, &rf, &stats, e);
-	if (r < 0 && rf.n)
-		r = refused_say(&rf, e);
-	refusals_done(&rf);
-	if (r < 0) {
-		if (written)
-			unlinkat(o->cr.images_fd, CPUINFO_IMG, 0);
+	r = o->replace ? images_replace(o, &stats, e) : images_write(o, &stats, e);
+	if (r < 0)
 		return r;
-	}
 	/* The tree may be gone by now, and its image is whole: no failure any more. */
 	if (stats_save(&stats, false, e) < 0)
 		log_warn("%s", err_text(e));

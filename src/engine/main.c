@@ -109,13 +109,15 @@ static int options_main(struct options *o, int argc, char **argv, struct err *e)
 		return EXIT_OK;
 	}
 	r = needs_images(o->action) ? folders_open(o, e) : 0;
-	/* RPC opens a log for each request. */
+	/* RPC opens a log for each request; until then stderr is the caller's, or a container's. */
 	if (r >= 0 && o->action != ACTION_SWRK)
 		r = log_open(o, e);
 	if (r < 0)
 		return fail(EXIT_FAILED, e);
-	log_notes(o);
-	log_info("%s, %s", action_name(o->action), VERSION_OURS);
+	if (o->action != ACTION_SWRK) {
+		log_notes(o);
+		log_info("%s, %s", action_name(o->action), VERSION_OURS);
+	}
 	if (o->action == ACTION_RESTORE)
 		return restore_main(o, &(struct scripts){ .o = o }, e);
 	r = run(o, e);

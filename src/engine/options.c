@@ -248,6 +248,9 @@ static int set_external(struct options *o, const row_t *row, const char *value, 
 	const char *colon = strstr(value, "]:"), *key = value;
 	size_t len = colon ? (size_t)(colon - value) + 1 : strlen(value), i;
 
+	/* liblxc's other word for its console's mount, which it gives a second time so. */
+	if (str_starts(value, "console:"))
+		return 0;
 	for (i = 0; i < array_len(kinds) && !str_starts(value, kinds[i]); i++)
 		;
 	if (i < array_len(kinds) && (str_starts(value, "dev[") || str_starts(value, "macvlan[")) &&

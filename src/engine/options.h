@@ -48,6 +48,7 @@ struct options {
 	int port; /* 0: any */
 	int ps_socket; /* -1: none */
 	int swrk_fd;
+	bool replace; /* an image that is in the folder */
 	unsigned cpu_cap; /* CPU_CAP_*; what was not asked for is the action's default */
 	bool cpu_cap_given;
 	/* configuration files */

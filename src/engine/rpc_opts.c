@@ -85,11 +85,14 @@ static int apply_cg_root(struct options *o, const CriuOpts *m, struct err *e)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < m->n_cg_root && r >= 0; i++)
+	for (size_t i = 0; i < m->n_cg_root && r >= 0; i++) {
+		const char *c = m->cg_root[i]->ctrl;
+
+		/* Without a controller all are meant; the one without a name, as in /proc/PID/cgroup, is v2. */
 		r = m->cg_root[i]->path[0] != '/' ?
 			    err_set(e, -EINVAL, "cg_root '%s': an absolute path was expected", m->cg_root[i]->path) :
-			    options_pair(o, &o->cr.cgroup_roots, m->cg_root[i]->ctrl ? m->cg_root[i]->ctrl : "",
-					 m->cg_root[i]->path, -1, e);
+			    options_pair(o, &o->cr.cgroup_roots, !c ? "" : *c ? c : "unified", m->cg_root[i]->path, -1, e);
+	}
 	return r;
 }
 

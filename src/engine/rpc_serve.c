@@ -167,6 +167,8 @@ static int serve_dump(struct request *rq, struct err *e)
 	static CriuDumpResp resp;
 	int r = opts_take(rq, ACTION_DUMP, e);
 
+	/* Callers keep a container's images in one folder, and expect the latest there (podman --keep, twice). */
+	rq->o.replace = true;
 	if (r >= 0)
 		r = action_dump(&rq->o, &rq->scripts, e);
 	if (r < 0)

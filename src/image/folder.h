@@ -19,6 +19,13 @@ void sink_folder_pages_to(struct sink *s, int sock);
 /* After a failure: removes what the sink has made. */
 void sink_folder_remove(struct sink *s);
 
+/* For who writes a new image over one that is there: moves all images of the folder out of the way (into a folder
+ * inside of it).  1: there were some, and folder_return_aside brings them back, folder_drop_aside removes them;
+ * 0: there were none. */
+int folder_put_aside(int dir_fd, struct err *e);
+void folder_return_aside(int dir_fd);
+void folder_drop_aside(int dir_fd);
+
 /* Reads all records of a folder.  Everything in it is untrusted: regular files only, no symlinks, bounds as
  * of record.h.  image_next_pages then walks the pagemaps: shared objects first, then processes in the order
  * of pstree.img; the fd given to it is ignored. */

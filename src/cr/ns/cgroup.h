@@ -31,16 +31,27 @@ char *cgroup_path_in(const char *text, const char *controllers);
 
 /* The same for a tree that is no container of liblxc's: its own folder is the one that its first process is in. */
 int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e);
-/* Opens, or makes, the folder at this path; no symbolic links, no "..".  Fills in path and n_made. */
-int hierarchy_make(const char *controllers, const char *path, struct hierarchy *ret, struct err *e);
+/* Opens, or with `make` makes, the folder at this path; no symbolic links, no "..".  Fills in path and n_made.
+ * -ENODEV without a sentence: this host has no such hierarchy. */
+int hierarchy_make(const char *controllers, const char *path, bool make, struct hierarchy *ret, struct err *e);
+/* Is it the hierarchy that this mount shows? */
+bool hierarchy_is(const char *fstype, const char *options, const char *controllers);
+/* Does a caller mean this hierarchy by the name?  It is a controller's, or CGROUP_UNIFIED for v2. */
+bool hierarchy_has(const char *controllers, const char *name);
+#define CGROUP_UNIFIED "unified"
 /* Removes what was made, with all that is below it and holds no process. */
 void hierarchy_unmake(struct hierarchy *h);
 
-/* Settings that travel; early: before processes can be put into the group (v1's cpuset). */
+/* Settings that travel; early: before processes can be put into the group (v1's cpuset), or others made below it. */
 bool cgroup_setting_known(const char *name, bool *ret_early);
 extern const char *const cgroup_settings[]; /* NULL-terminated */
+#define CGROUP_DEVICES "devices.list" /* v1's device rules, a line each; of checkpoints only */
 
 struct restore;
+/* The tree's own folder in the hierarchy that a mount shows, where that mount's root lay in it: a mount of what lies
+ * there now.  -ENOENT: it is none of these. */
+struct MntEntry;
+int cgroup_mount_open(struct restore *r, const struct MntEntry *m);
 int cgroup_load(struct restore *r, struct err *e);
 int cgroup_build(struct restore *r, struct err *e);
 int cgroup_finish(struct restore *r, struct err *e);

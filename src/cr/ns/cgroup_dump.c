@@ -1,9 +1,9 @@
 /* cgroup - the groups that a container has made below its own, who is in them, and their settings.
  *
  * Read: the folders below the container's own in each hierarchy, cgroup.procs, the settings of the
- * list in hierarchy.c.  Put back: cgroup_restore.c.  The limits of the container's own group come
- * from the target's configuration.  Refused by name: threaded groups.  Not covered: device rules of
- * v1, threads in a v1 group other than their process', BPF programs attached to groups. */
+ * list in hierarchy.c.  Put back: cgroup_restore.c.  In a migration the limits of the container's own
+ * group come from the target's configuration, and device rules of v1 as well.  Refused by name: threaded
+ * groups.  Not covered: threads in a v1 group other than their process', BPF programs attached to groups. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 #include "cr/ns/ns.h"
 
 #define DEPTH_MAX 64
-#define VALUE_MAX 4096
+#define VALUE_MAX 65536
 #define PROCS_MAX (4u << 20)
 
 struct walk {
@@ -35,6 +35,15 @@ struct walk {
 	char path[PATH_MAX];
 };
 
+/* The limits of a container's own group are configuration, those of a folder that others are in too are theirs; which
+ * controllers the groups below have is neither. */
+static bool setting_travels(const struct walk *w, const char *name)
+{
+	if (strcmp(name, CGROUP_DEVICES) == 0 && !w->d->opts)
+		return false;
+	return *w->path || (w->d->opts && !w->h->shared) || strcmp(name, "cgroup.subtree_control") == 0;
+}
+
 static int settings_read(struct walk *w, int dir, GwCgroup *m)
 {
 	size_t cap = 0;
@@ -43,13 +52,12 @@ static int settings_read(struct walk *w, int dir, GwCgroup *m)
 		auto_free char *value = NULL;
 		GwCgroupSetting *s;
 
-		/* The own group's limits are configuration; which controllers its children have is
-		 * not. */
-		if (!*w->path && strcmp(cgroup_settings[i], "cgroup.subtree_control") != 0)
+		if (!setting_travels(w, cgroup_settings[i]))
 			continue;
 		if (fd_read_file_at(dir, cgroup_settings[i], VALUE_MAX, &value, NULL) < 0)
 			continue;
-		value[strcspn(value, "\n")] = 0;
+		if (strcmp(cgroup_settings[i], CGROUP_DEVICES) != 0)
+			value[strcspn(value, "\n")] = 0;
 		if (!*value)
 			continue;
 		s = calloc(1, sizeof(*s));

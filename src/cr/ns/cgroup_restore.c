@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -21,8 +23,50 @@
 #include "cr/ns/cgroup.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
+#include "mnt.pb-c.h"
 
-typedef int (*group_fn)(struct restore *r, const GwCgroup *m, int own, struct err *e);
+struct groups {
+	struct hierarchies h;
+	bool *made; /* by us, for each record */
+	size_t n_records;
+};
+
+struct group {
+	const GwCgroup *m;
+	int own;       /* the tree's own folder in this hierarchy */
+	bool *made;
+};
+typedef int (*group_fn)(struct restore *r, struct group *g, struct err *e);
+
+/* ---- what --manage-cgroups allows ---- */
+
+static bool may_make(const struct restore *r)
+{
+	return !r->opts || (r->opts->cgroups != CR_CGROUP_NONE && r->opts->cgroups != CR_CGROUP_PROPS);
+}
+
+static bool may_set(const struct restore *r, const struct group *g)
+{
+	if (!r->opts)
+		return true;
+	switch (r->opts->cgroups) {
+	case CR_CGROUP_PROPS:
+	case CR_CGROUP_FULL:
+	case CR_CGROUP_STRICT:
+		return true;
+	case CR_CGROUP_SOFT:
+		return *g->made;
+	default:
+		return false;
+	}
+}
+
+static bool must_be_new(const struct restore *r)
+{
+	return r->opts && r->opts->cgroups == CR_CGROUP_STRICT;
+}
+
+/* ---- the records ---- */
 
 static int path_check(const GwCgroup *m, struct err *e)
 {
@@ -45,10 +89,24 @@ static int path_check(const GwCgroup *m, struct err *e)
 	return 0;
 }
 
+static struct groups *groups_new(struct restore *r)
+{
+	struct groups *gs = calloc(1, sizeof(*gs));
+	size_t pos = 0;
+
+	if (!gs)
+		return NULL;
+	while (image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos))
+		gs->n_records++;
+	gs->made = calloc(gs->n_records + 1, sizeof(*gs->made));
+	r->part_data[NS_DATA_CGROUP] = gs;
+	return gs->made ? gs : NULL;
+}
+
 int cgroup_load(struct restore *r, struct err *e)
 {
-	struct hierarchies *h;
 	const struct record *rec;
+	struct groups *gs;
 	auto_fd int v2 = -1;
 	size_t pos = 0;
 	int x = 0;
@@ -61,33 +119,30 @@ int cgroup_load(struct restore *r, struct err *e)
 		return 0;
 	/* The own folder's descriptor is the engine's from `enter` on; here by its path. */
 	v2 = open(r->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	h = calloc(1, sizeof(*h));
-	if (v2 < 0 || !h) {
-		x = v2 < 0 ? -errno : -ENOMEM;
-		free(h);
-		return err_sys(e, x, "opening the cgroup %s", r->cgroup);
-	}
-	r->part_data[NS_DATA_CGROUP] = h;
-	return hierarchies_open(r->init_pid, v2, h, e);
+	gs = groups_new(r);
+	if (v2 < 0 || !gs)
+		return err_sys(e, v2 < 0 ? -errno : -ENOMEM, "opening the cgroup %s", r->cgroup);
+	return hierarchies_open(r->init_pid, v2, &gs->h, e);
 }
 
 /* Groups for which the target has no hierarchy of the same controllers are left out: the container
  * sees none there. */
 static int each(struct restore *r, group_fn fn, struct err *e)
 {
-	struct hierarchies *h = r->part_data[NS_DATA_CGROUP];
+	struct groups *gs = r->part_data[NS_DATA_CGROUP];
 	const struct record *rec;
 	size_t pos = 0;
 
-	while (h && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos))) {
+	for (size_t k = 0; gs && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos)); k++) {
 		const GwCgroup *m = (const GwCgroup *)rec->msg;
 
-		for (size_t i = 0; i < h->n; i++) {
+		for (size_t i = 0; i < gs->h.n; i++) {
+			struct group g = { .m = m, .own = gs->h.list[i].fd, .made = &gs->made[k] };
 			int x;
 
-			if (strcmp(h->list[i].controllers, m->controllers) != 0)
+			if (strcmp(gs->h.list[i].controllers, m->controllers) != 0)
 				continue;
-			x = fn(r, m, h->list[i].fd, e);
+			x = fn(r, &g, e);
 			if (x < 0)
 				return err_context(e, x, "cgroup %s:/%s", m->controllers, m->path);
 		}
@@ -129,34 +184,78 @@ static void cpuset_inherit(int own, const GwCgroup *m, int dir, const char *name
 		fd_write_file_at(dir, name, value);
 }
 
-static int group_make(struct restore *r, const GwCgroup *m, int own, struct err *e)
+/* What is allowed line by line, behind a denial of all, which a group with others below it does not take; and none can
+ * be allowed more than the one above it. */
+static int devices_write(int dir, const char *lines)
 {
-	auto_fd int dir = -1;
+	auto_free char *copy = strdup(lines), *now = NULL;
+	char *save = NULL;
+	int r = copy ? fd_read_file_at(dir, CGROUP_DEVICES, 65536, &now, NULL) : -ENOMEM;
 
-	if (*m->path && mkdirat(own, m->path, 0755) < 0 && errno != EEXIST)
-		return err_sys(e, -errno, "making it");
-	dir = group_open(m, own);
-	if (dir < 0)
-		return err_sys(e, dir, "opening it");
-	for (size_t i = 0; i < m->n_settings; i++) {
-		const GwCgroupSetting *s = m->settings[i];
+	if (r < 0 || strcmp(now, lines) == 0)
+		return r;
+	r = fd_write_file_at(dir, "devices.deny", "a");
+	for (char *line = strtok_r(copy, "\n", &save); line && r >= 0; line = strtok_r(NULL, "\n", &save))
+		r = fd_write_file_at(dir, "devices.allow", line);
+	return r;
+}
+
+static void early_set(const struct group *g, int dir)
+{
+	for (size_t i = 0; i < g->m->n_settings; i++) {
+		const GwCgroupSetting *s = g->m->settings[i];
 		bool early;
+		int x;
 
 		cgroup_setting_known(s->name, &early);
-		if (early && *m->path && *m->controllers &&
-		    setting_write(dir, s->name, s->value) < 0)
-			cpuset_inherit(own, m, dir, s->name);
+		if (!early)
+			continue;
+		x = strcmp(s->name, CGROUP_DEVICES) == 0 ? devices_write(dir, s->value) :
+							   setting_write(dir, s->name, s->value);
+		if (x < 0 && *g->m->path && str_starts(s->name, "cpuset."))
+			cpuset_inherit(g->own, g->m, dir, s->name);
+		else if (x < 0 && x != -ENOENT)
+			log_warn("cgroup %s:/%s: %s stays as it is: %s", g->m->controllers, g->m->path, s->name,
+				 strerror(-x));
 	}
+}
+
+static int group_make(struct restore *r, struct group *g, struct err *e)
+{
+	const GwCgroup *m = g->m;
+	auto_fd int dir = -1;
+
+	if (*m->path && may_make(r)) {
+		*g->made = mkdirat(g->own, m->path, 0755) == 0;
+		if (!*g->made && errno != EEXIST)
+			return err_sys(e, -errno, "making it");
+		if (!*g->made && must_be_new(r))
+			return err_set(e, -EEXIST, "it is there already, and --manage-cgroups=strict makes all of them");
+	}
+	dir = group_open(m, g->own);
+	if (dir == -ENOENT && !may_make(r))
+		return err_set(e, dir, "it is not there, and the mode of --manage-cgroups makes none");
+	if (dir < 0)
+		return err_sys(e, dir, "opening it");
+	if (*m->controllers && (*m->path || r->opts) && may_set(r, g))
+		early_set(g, dir);
 	return 0;
 }
 
-/* Made with the container's root as owner; who else may manage the group shows in its files. */
-static int group_own(const GwCgroup *m, int dir, const struct ids *ids)
+/* Made with the container's root as owner; who else may manage the group shows in its files.  An owner of the own group
+ * that had no number inside was the host's root. */
+static uint32_t owner_of(const struct id_map *map, const struct group *g, uint32_t inside)
+{
+	return !*g->m->path && inside == IDS_NOBODY ? (uint32_t)-1 : id_outside(map, inside);
+}
+
+static int group_own(const struct group *g, int dir, const struct ids *ids)
 {
 	static const char *const files[] = { "cgroup.procs", "cgroup.threads",
 					     "cgroup.subtree_control", "tasks" };
-	uid_t uid = id_outside(&ids->uid, m->uid), procs = id_outside(&ids->uid, m->procs_uid);
-	gid_t gid = id_outside(&ids->gid, m->gid);
+	const GwCgroup *m = g->m;
+	uid_t uid = owner_of(&ids->uid, g, m->uid), procs = owner_of(&ids->uid, g, m->procs_uid);
+	gid_t gid = owner_of(&ids->gid, g, m->gid);
 
 	if (fchown(dir, uid, gid) < 0 || fchmod(dir, m->mode & 07777) < 0)
 		return -errno;
@@ -166,19 +265,12 @@ static int group_own(const GwCgroup *m, int dir, const struct ids *ids)
 	return 0;
 }
 
-static int group_fill(struct restore *r, const GwCgroup *m, int own, struct err *e)
+static int procs_put(struct restore *r, const GwCgroup *m, int dir, struct err *e)
 {
-	auto_free struct ids *ids = calloc(1, sizeof(*ids));
-	auto_fd int dir = group_open(m, own);
-	int x;
-
-	if (dir < 0 || !ids)
-		return err_sys(e, dir < 0 ? dir : -ENOMEM, "opening it");
-	if (!*m->path)
-		return 0;
 	for (size_t i = 0; i < m->n_pids; i++) {
 		struct rtask *t = restore_task(r, (pid_t)m->pids[i]);
 		char text[16];
+		int x;
 
 		if (!t || t->zombie)
 			continue;
@@ -187,10 +279,26 @@ static int group_fill(struct restore *r, const GwCgroup *m, int own, struct err 
 		if (x < 0)
 			return err_sys(e, x, "putting process %u into it", m->pids[i]);
 	}
+	return 0;
+}
+
+static int group_fill(struct restore *r, struct group *g, struct err *e)
+{
+	auto_free struct ids *ids = calloc(1, sizeof(*ids));
+	auto_fd int dir = group_open(g->m, g->own);
+	int x = 0;
+
+	if (dir < 0 || !ids)
+		return err_sys(e, dir < 0 ? dir : -ENOMEM, "opening it");
+	if (*g->m->path)
+		x = procs_put(r, g->m, dir, e);
+	/* A folder that was there has its owner, but where all shall be as it was. */
+	if (x < 0 || (r->opts ? !*g->made && !may_set(r, g) : !*g->m->path))
+		return x;
 	x = ids_load(r->proc_fd, r->init_pid, ids, e);
 	if (x < 0)
 		return x;
-	x = group_own(m, dir, ids);
+	x = group_own(g, dir, ids);
 	return x < 0 ? err_sys(e, x, "giving it to its owner") : 0;
 }
 
@@ -212,23 +320,38 @@ static int controllers_enable(int dir, const char *list)
 	return r;
 }
 
-/* A setting that the target's kernel does not take leaves its default, and is said. */
-static int group_set(struct restore *r, const GwCgroup *m, int own, struct err *e)
+static int setting_apply(int dir, const GwCgroupSetting *s)
 {
-	auto_fd int dir = group_open(m, own);
+	if (strcmp(s->name, "cgroup.subtree_control") == 0)
+		return controllers_enable(dir, s->value);
+	return setting_write(dir, s->name, s->value);
+}
+
+/* The groups below a folder that was there need their controllers all the same. */
+static bool wants_setting(const struct restore *r, const struct group *g, const char *name)
+{
+	bool early;
+
+	cgroup_setting_known(name, &early);
+	if (early && *g->m->controllers)
+		return false;
+	if (!*g->m->path && strcmp(name, "cgroup.subtree_control") == 0)
+		return may_make(r);
+	return (*g->m->path || r->opts) && may_set(r, g);
+}
+
+/* A setting that the target's kernel does not take leaves its default, and is said. */
+static int group_set(struct restore *r, struct group *g, struct err *e)
+{
+	const GwCgroup *m = g->m;
+	auto_fd int dir = group_open(m, g->own);
 
 	if (dir < 0)
 		return err_sys(e, dir, "opening it");
 	for (size_t i = 0; i < m->n_settings; i++) {
 		const GwCgroupSetting *s = m->settings[i];
-		bool control = strcmp(s->name, "cgroup.subtree_control") == 0, early;
-		int x;
+		int x = wants_setting(r, g, s->name) ? setting_apply(dir, s) : 0;
 
-		cgroup_setting_known(s->name, &early);
-		if ((early && *m->controllers) || (!*m->path && !control))
-			continue;
-		x = control ? controllers_enable(dir, s->value)
-			    : setting_write(dir, s->name, s->value);
 		if (x < 0 && x != -ENOENT)
 			log_warn("cgroup %s:/%s: %s stays as it is: %s", m->controllers, m->path,
 				 s->name, strerror(-x));
@@ -263,37 +386,49 @@ int cgroup_finish(struct restore *r, struct err *e)
 
 /* ---- of a restore that makes its cgroups itself ---- */
 
-/* Where the tree's own folder of a hierarchy shall be: as asked for, else where it was. */
-static const char *own_path(const struct restore *r, const GwCgroup *m)
+/* Where the tree's own folder of a hierarchy shall be: as asked for, else where it was.  *ret_given: it is the
+ * caller's, who may have made it. */
+static const char *own_path(const struct restore *r, const GwCgroup *m, bool *ret_given)
 {
-	const char *path = m->outside;
+	const char *all = NULL;
 
+	*ret_given = true;
 	for (size_t i = 0; i < r->opts->cgroup_roots.n; i++) {
 		const struct cr_pair *p = &r->opts->cgroup_roots.v[i];
 
-		if (!*p->key || strcmp(p->key, m->controllers) == 0)
-			path = p->value;
+		if (!*p->key)
+			all = p->value;
+		else if (hierarchy_has(m->controllers, p->key))
+			return p->value;
 	}
-	return path;
+	*ret_given = all;
+	return all ? all : m->outside;
 }
 
-static int seed_join(struct restore *r, struct hierarchies *h, const GwCgroup *m, struct err *e)
+static int seed_join(struct restore *r, struct hierarchies *h, struct group *g, struct err *e)
 {
-	const char *path = own_path(r, m);
+	const GwCgroup *m = g->m;
 	struct hierarchy *x = &h->list[h->n];
+	bool given = false;
+	const char *path = own_path(r, m, &given);
 	char pid[16];
 	int ret;
 
 	if (*m->path || !path || h->n == HIERARCHIES_MAX)
 		return 0;
-	ret = hierarchy_make(m->controllers, path, x, e);
-	if (ret == -ENOENT) {
+	ret = hierarchy_make(m->controllers, path, may_make(r), x, e);
+	if (ret == -ENODEV) {
 		log_warn("this host has no cgroup hierarchy \"%s\"", m->controllers);
 		return 0;
 	}
 	if (ret < 0)
 		return ret;
 	h->n++;
+	*g->made = x->n_made > 0;
+	/* The root of a hierarchy is always there. */
+	if (must_be_new(r) && !given && !*g->made && path[1])
+		return err_set(e, -EEXIST, "the cgroup %s:%s is there already, and --manage-cgroups=strict makes all of them",
+			       m->controllers, path);
 	snprintf(pid, sizeof(pid), "%d", (int)r->init_pid);
 	ret = fd_write_file_at(x->fd, "cgroup.procs", pid);
 	return ret < 0 ? err_sys(e, ret, "putting the first process into the cgroup %s:%s", m->controllers, path) : 0;
@@ -302,35 +437,77 @@ static int seed_join(struct restore *r, struct hierarchies *h, const GwCgroup *m
 int cgroup_seed(struct restore *r, struct err *e)
 {
 	const struct record *rec;
-	struct hierarchies *h;
+	struct groups *gs;
 	size_t pos = 0;
 	int x = 0;
 
 	if (r->opts->cgroups == CR_CGROUP_IGNORE)
 		return 0;
-	h = calloc(1, sizeof(*h));
-	if (!h)
+	gs = groups_new(r);
+	if (!gs)
 		return err_sys(e, -ENOMEM, "cgroups");
-	r->part_data[NS_DATA_CGROUP] = h;
-	while (x >= 0 && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos)))
-		x = seed_join(r, h, (const GwCgroup *)rec->msg, e);
+	for (size_t k = 0; x >= 0 && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos)); k++) {
+		struct group g = { .m = (const GwCgroup *)rec->msg, .own = -1, .made = &gs->made[k] };
+
+		x = seed_join(r, &gs->h, &g, e);
+	}
 	return x;
+}
+
+/* The path below the own group of what a mount has shown; NULL: it lay elsewhere. */
+static const char *path_below(const char *own, const char *root)
+{
+	size_t n = own[1] ? strlen(own) : 0;
+
+	if (!own[1] || strncmp(root, own, n) != 0 || (root[n] && root[n] != '/'))
+		return NULL;
+	return root + n + (root[n] == '/');
+}
+
+int cgroup_mount_open(struct restore *r, const MntEntry *m)
+{
+	const struct groups *gs = r->part_data[NS_DATA_CGROUP];
+	const struct record *rec;
+	size_t pos = 0;
+
+	while (gs && m->fsname && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos))) {
+		const GwCgroup *c = (const GwCgroup *)rec->msg;
+		const char *below = *c->path || !c->outside ? NULL : path_below(c->outside, m->root);
+
+		if (!below || !hierarchy_is(m->fsname, m->options, c->controllers))
+			continue;
+		for (size_t i = 0; i < gs->h.n; i++) {
+			auto_fd int dir = -1;
+			int fd;
+
+			if (strcmp(gs->h.list[i].controllers, c->controllers) != 0)
+				continue;
+			dir = *below ? fd_open_beneath(gs->h.list[i].fd, below, O_PATH | O_DIRECTORY, 0) :
+				       fcntl(gs->h.list[i].fd, F_DUPFD_CLOEXEC, 0);
+			fd = dir < 0 ? -ENOENT : (int)syscall(SYS_open_tree, dir, "", OPEN_TREE_CLONE |
+							      OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+			return fd < 0 ? -ENOENT : fd;
+		}
+	}
+	return -ENOENT;
 }
 
 void cgroup_unseed(struct restore *r)
 {
-	struct hierarchies *h = r->part_data[NS_DATA_CGROUP];
+	struct groups *gs = r->part_data[NS_DATA_CGROUP];
 
-	for (size_t i = 0; h && i < h->n; i++)
-		hierarchy_unmake(&h->list[i]);
+	for (size_t i = 0; gs && i < gs->h.n; i++)
+		hierarchy_unmake(&gs->h.list[i]);
 }
 
 void cgroup_restore_done(struct restore *r)
 {
-	struct hierarchies *h = r->part_data[NS_DATA_CGROUP];
+	struct groups *gs = r->part_data[NS_DATA_CGROUP];
 
-	if (h)
-		hierarchies_close(h);
-	free(h);
+	if (gs) {
+		hierarchies_close(&gs->h);
+		free(gs->made);
+	}
+	free(gs);
 	r->part_data[NS_DATA_CGROUP] = NULL;
 }

@@ -24,13 +24,14 @@ const char *const cgroup_settings[] = {
 	"cgroup.subtree_control", "cgroup.max.depth", "cgroup.max.descendants",
 	/* v1 */
 	"cpu.shares", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.limit_in_bytes",
-	"memory.soft_limit_in_bytes", "memory.swappiness", "memory.use_hierarchy",
-	"cgroup.clone_children", "notify_on_release", "cpuset.cpu_exclusive", "blkio.weight", NULL
+	"memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.swappiness", "memory.use_hierarchy",
+	"cgroup.clone_children", "notify_on_release", "cpuset.cpu_exclusive", "blkio.weight", CGROUP_DEVICES, NULL
 };
 
 bool cgroup_setting_known(const char *name, bool *ret_early)
 {
-	*ret_early = str_starts(name, "cpuset.") || strcmp(name, "cgroup.clone_children") == 0;
+	*ret_early = str_starts(name, "cpuset.") || strcmp(name, "cgroup.clone_children") == 0 ||
+		     strcmp(name, CGROUP_DEVICES) == 0;
 	for (size_t i = 0; cgroup_settings[i]; i++)
 		if (strcmp(name, cgroup_settings[i]) == 0)
 			return true;
@@ -72,24 +73,29 @@ char *cgroup_path_in(const char *text, const char *controllers)
 	return NULL;
 }
 
-/* Is every controller of the list an option of this mount? */
-static bool mount_is(const struct mnt *m, const char *controllers)
+/* Is this one of the words of a list? */
+static bool word_in(const char *list, const char *word, size_t len)
+{
+	for (const char *p = list; *p;) {
+		size_t n = strcspn(p, ", \n");
+
+		if (n == len && strncmp(p, word, n) == 0)
+			return true;
+		p += n + (p[n] != 0);
+	}
+	return false;
+}
+
+bool hierarchy_is(const char *fstype, const char *options, const char *controllers)
 {
 	if (!*controllers)
-		return strcmp(m->fstype, "cgroup2") == 0;
-	if (strcmp(m->fstype, "cgroup") != 0)
+		return strcmp(fstype, "cgroup2") == 0;
+	if (strcmp(fstype, "cgroup") != 0)
 		return false;
 	for (const char *p = controllers; *p;) {
 		size_t len = strcspn(p, ",");
-		bool found = false;
 
-		for (const char *o = m->sopts; *o && !found;) {
-			size_t olen = strcspn(o, ",");
-
-			found = olen == len && strncmp(o, p, len) == 0;
-			o += olen + (o[olen] == ',');
-		}
-		if (!found)
+		if (!word_in(options, p, len))
 			return false;
 		p += len + (p[len] == ',');
 	}
@@ -103,7 +109,7 @@ static int folder_open(const struct mnts *all, const char *controllers, const ch
 		size_t n = strlen(m->root) > 1 ? strlen(m->root) : 0;
 		auto_buf full = BUF_INIT;
 
-		if (!mount_is(m, controllers) || strstr(path, "/..") ||
+		if (!hierarchy_is(m->fstype, m->sopts, controllers) || strstr(path, "/..") ||
 		    strncmp(m->root, path, n) != 0)
 			continue;
 		if (n && path[n] != '/' && path[n])
@@ -222,6 +228,23 @@ int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e)
 	return r < 0 ? err_context(e, r, "finding the tree's cgroups") : 0;
 }
 
+bool hierarchy_has(const char *controllers, const char *name)
+{
+	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), top = -1;
+	auto_free char *list = NULL;
+	struct mnts all = { 0 };
+
+	if (*controllers)
+		return strcmp(controllers, name) == 0 || word_in(controllers, name, strlen(name));
+	if (strcmp(name, CGROUP_UNIFIED) == 0)
+		return true;
+	if (mnts_read(proc_fd, getpid(), &all, NULL) >= 0)
+		top = folder_open(&all, controllers, "/");
+	mnts_done(&all);
+	return top >= 0 && fd_read_file_at(top, "cgroup.controllers", 4096, &list, NULL) >= 0 &&
+	       word_in(list, name, strlen(name));
+}
+
 /* A new v1 cpuset takes no process before it has cpus and memory nodes. */
 static void cpuset_fill(int parent, int dir)
 {
@@ -236,7 +259,7 @@ static void cpuset_fill(int parent, int dir)
 	}
 }
 
-static int path_walk(int top, const char *path, struct hierarchy *h)
+static int path_walk(int top, const char *path, bool make, struct hierarchy *h)
 {
 	int dir = fcntl(top, F_DUPFD_CLOEXEC, 0);
 
@@ -253,9 +276,9 @@ static int path_walk(int top, const char *path, struct hierarchy *h)
 		if (n > NAME_MAX || strncmp(p, "..", n < 2 ? 2 : n) == 0)
 			return -EINVAL;
 		snprintf(name, sizeof(name), "%.*s", (int)n, p);
-		if (mkdirat(parent, name, 0755) == 0)
+		if (make && mkdirat(parent, name, 0755) == 0)
 			h->n_made++;
-		else if (errno != EEXIST)
+		else if (make && errno != EEXIST)
 			return -errno;
 		dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (dir < 0)
@@ -266,7 +289,7 @@ static int path_walk(int top, const char *path, struct hierarchy *h)
 	return dir < 0 ? -errno : dir;
 }
 
-int hierarchy_make(const char *controllers, const char *path, struct hierarchy *ret, struct err *e)
+int hierarchy_make(const char *controllers, const char *path, bool make, struct hierarchy *ret, struct err *e)
 {
 	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), top = -1;
 	struct mnts all = { 0 };
@@ -278,13 +301,16 @@ int hierarchy_make(const char *controllers, const char *path, struct hierarchy *
 	top = folder_open(&all, controllers, "/");
 	mnts_done(&all);
 	if (top < 0)
-		return -ENOENT;
+		return -ENODEV;
 	ret->controllers = strdup(controllers);
 	ret->path = strdup(path);
-	ret->fd = ret->controllers && ret->path ? path_walk(top, path, ret) : -ENOMEM;
+	ret->fd = ret->controllers && ret->path ? path_walk(top, path, make, ret) : -ENOMEM;
 	if (ret->fd >= 0)
 		return 0;
-	r = err_sys(e, ret->fd, "making the cgroup %s:%s", controllers, path);
+	r = ret->fd == -ENOENT && !make ?
+		    err_set(e, -ENOENT, "the cgroup %s:%s is not there, and the mode of --manage-cgroups makes none",
+			    controllers, path) :
+		    err_sys(e, ret->fd, "making the cgroup %s:%s", controllers, path);
 	ret->fd = -1;
 	free(ptr_take(ret->controllers));
 	free(ptr_take(ret->path));

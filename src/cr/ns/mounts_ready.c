@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/msg.h"
 #include "base/parse.h"
+#include "cr/ns/cgroup.h"
 #include "cr/ns/mounts.h"
 #include "cr/ns/ns.h"
 #include "cr/ns/outside.h"
@@ -79,6 +80,11 @@ static int outside_open(struct restore *r, const MntEntry *m, struct err *e)
 	if (!path)
 		return err_set(e, -ENOENT, "the mount %s comes from outside as \"%s\", which has to be given (--external "
 			       "mnt[%s]:PATH)", m->mountpoint, key, key);
+	/* What a container sees of its own cgroup is its new one's, though the caller may name another: runc gives the
+	 * group that it is in itself. */
+	fd = cgroup_mount_open(r, m);
+	if (fd >= 0)
+		return ready_add(r, m->mnt_id, fd, e);
 	fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	return fd < 0 ? err_sys(e, -errno, "the mount %s: opening %s", m->mountpoint, path) :
 			ready_add(r, m->mnt_id, fd, e);
@@ -130,6 +136,8 @@ static int mount_detached(const MntEntry *m)
 
 	if (fs < 0)
 		return -errno;
+	if (m->source)
+		syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", m->source, 0);
 	options_set(fs, m->options);
 	if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return -errno;

@@ -3,13 +3,16 @@
  * State: the last pid given away (who forks next gets the one after it).  Read and put back through
  * kernel.ns_last_pid, which follows the task that opens it: a short-lived process of the namespace
  * does both, on a procfs of its own, since the container's may be read-only.  The pids themselves:
- * cr/task. */
+ * cr/task.  Refused in a checkpoint: processes in the namespace that are not of the tree, having entered it
+ * (exec, attach); they would end with its init, or be missing in the image. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,6 +23,7 @@
 #include "cr/ns/ns.h"
 #include "cr/ns/util.h"
 #include "sys/abi.h"
+#include "sys/procfs.h"
 
 #define PIDS_MAX (1u << 22)
 
@@ -90,6 +94,68 @@ static int inside(struct dump *d, struct task *t, struct err *e)
 	return r == -EPIPE ? err_set(e, r, "the init is gone") : 0;
 }
 
+/* ---- who has entered ---- */
+
+static int pid_cmp(const void *a, const void *b)
+{
+	pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int stranger_refuse(struct dump *d, int proc_fd, pid_t pid)
+{
+	auto_fd int dir = proc_open(proc_fd, pid);
+	struct proc_status st;
+
+	if (dir < 0 || proc_status_read(dir, &st, NULL) < 0 || st.state == 'Z' || st.state == 'X')
+		return 0;
+	return refusals_add(&d->refusals, st.ns_pid, "", "process from outside",
+			    "it has entered the tree's PID namespace (exec, attach; process %d of this host) and is no "
+			    "child of the tree: end it first", (int)pid);
+}
+
+static int strangers_refuse(struct dump *d, DIR *proc, const pid_t *ours)
+{
+	struct stat ns, st;
+	struct dirent *de;
+	int r = fstatat(d->tasks[0]->proc_fd, "ns/pid", &ns, 0) < 0 ? -errno : 0;
+
+	while (r >= 0 && (de = readdir(proc))) {
+		char path[32];
+		uint32_t n;
+		pid_t pid;
+
+		if (parse_u32(de->d_name, 10, &n) < 0 || n > PIDS_MAX)
+			continue;
+		pid = (pid_t)n;
+		snprintf(path, sizeof(path), "%d/ns/pid", (int)pid);
+		if (fstatat(dirfd(proc), path, &st, 0) == 0 && st.st_ino == ns.st_ino && st.st_dev == ns.st_dev &&
+		    !bsearch(&pid, ours, d->n_tasks, sizeof(pid), pid_cmp))
+			r = stranger_refuse(d, dirfd(proc), pid);
+	}
+	return r == -ENOENT ? 0 : r; /* of a zombie */
+}
+
+static int check(struct dump *d, struct err *e)
+{
+	auto_free pid_t *ours = calloc(d->n_tasks + 1, sizeof(*ours));
+	DIR *proc;
+	int r;
+
+	if (!d->opts || !d->n_tasks)
+		return 0;
+	proc = ours ? opendir("/proc") : NULL;
+	if (!proc)
+		return err_sys(e, ours ? -errno : -ENOMEM, "looking for processes from outside");
+	for (size_t i = 0; i < d->n_tasks; i++)
+		ours[i] = d->tasks[i]->pid;
+	qsort(ours, d->n_tasks, sizeof(*ours), pid_cmp);
+	r = strangers_refuse(d, proc, ours);
+	closedir(proc);
+	return r < 0 ? err_sys(e, r, "looking for processes from outside") : 0;
+}
+
 static void done(struct dump *d)
 {
 	free(d->part_data[NS_DATA_PID]);
@@ -138,5 +204,5 @@ static int finish(struct restore *r, struct err *e)
 }
 
 const struct cr_part cr_part_pidns = {
-	.name = "PID namespace", .ns = CLONE_NEWPID, .inside = inside, .frozen = frozen, .done = done, .finish = finish
+	.name = "PID namespace", .ns = CLONE_NEWPID, .check = check, .inside = inside, .frozen = frozen, .done = done, .finish = finish
 };
