@@ -383,9 +383,9 @@ static int stage_build(struct run *run, struct err *e)
 {
 	struct restore *r = &run->r;
 	struct timespec lap;
-	int x = 0;
+	int x = r->opts && r->opts->empty_ns & r->ns & CLONE_NEWNET ? net_loopback_up(e) : 0;
 
-	for (size_t i = 0; i < cr_parts_n; i++) {
+	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
 		x = maker_enter(run, e);
 		if (x < 0)
 			return x;
@@ -395,7 +395,8 @@ static int stage_build(struct run *run, struct err *e)
 		log_debug("restore: %s built in %llu us", cr_parts[i]->name, (unsigned long long)us_lap(&lap));
 	}
 	maker_leave(run);
-	x = task_begin(r, r->tasks[0], e);
+	if (x >= 0)
+		x = task_begin(r, r->tasks[0], e);
 	if (x >= 0)
 		x = grow_some(run->grow, task_begin, e);
 	run->times.build_us = us_lap(&run->start);

@@ -67,7 +67,7 @@ passes() {
 fails() {
 	local what=$1 pattern=$2 rc; shift 2
 	run "$@"; rc=$?
-	if [ $rc = 0 ] || [ $rc -ge 124 ]; then not_ok "$what" "$* gave $rc: $(tail -n 5 "$t/out")"
+	if [ $rc = 0 ] || [ $rc = 124 ] || [ $rc -ge 126 ]; then not_ok "$what" "$* gave $rc: $(tail -n 5 "$t/out")"
 	elif ! cat "$t/out" ${log:+"$log"} 2>/dev/null | grep -qE -- "$pattern"; then
 		not_ok "$what" "nothing like '$pattern' in: $(cat "$t/out" ${log:+"$log"} | tail -n 5)"
 	else ok "$what"; fi

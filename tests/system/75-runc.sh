@@ -57,6 +57,7 @@ is "it runs" "$(state)" running
 check "and goes on" grows "$count"
 check "from where it was" test "$(number "$count")" -gt "$last"
 is "what it writes goes where the restore has its output" "$(head -n 1 heard2 | tr -d c)" "$((last + 1))"
+is "its network has a loopback" "$(R exec "$n" ip -o link show lo </dev/null | grep -o 'LOOPBACK,UP')" LOOPBACK,UP
 is "exec works" "$(R exec "$n" cat /proc/1/cmdline </dev/null | tr '\0' ' ')" "/bin/sh /count "
 passes "update works" 10 runc --root "$t/runc" update --pids-limit 77 "$n"
 is "and reaches it" "$(R exec "$n" cat /sys/fs/cgroup/pids/pids.max </dev/null)" 77

@@ -59,13 +59,19 @@ static bool is_ours(const struct mnts *ours, const struct mnt *m)
 	return false;
 }
 
+/* These show the state of a namespace, which the tree may share: mounted anew they are the same. */
+static bool is_view(const struct mnt *m)
+{
+	return strcmp(m->fstype, "proc") == 0 || strcmp(m->fstype, "sysfs") == 0 || strcmp(m->fstype, "mqueue") == 0;
+}
+
 /* As mnt_way; but a file system that is mounted on the host as well is the host's: not to be made, and its content
  * not to be taken. */
 static enum mnt_way way_alone(const struct mnts *all, const struct mnts *ours, const struct mnt *m)
 {
 	enum mnt_way way = mnt_way(all, m);
 
-	if (way != MNT_MAKE && way != MNT_OPTIONAL)
+	if ((way != MNT_MAKE && way != MNT_OPTIONAL) || is_view(m))
 		return way;
 	for (size_t i = 0; i < ours->n; i++)
 		if (ours->list[i].major == m->major && ours->list[i].minor == m->minor)

@@ -2,12 +2,16 @@
  *
  * The pair is made by the engine while it stands in the host's network, its inner end born in the network
  * namespace of the first process; address, MTU and the rest come with the records (net_restore.c).  Both ends go when
- * that namespace does, so a failed restore leaves none. */
+ * that namespace does, so a failed restore leaves none.
+ *
+ * And a network that shall come back empty (`--empty-ns net`, as runc has it always): it gets what each runtime gives
+ * a new one, its loopback. */
 #include <linux/if_link.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -123,4 +127,15 @@ int net_links_make(struct restore *r, struct err *e)
 			x = veth_make(sock, &v, r->init_pid, e);
 	}
 	return x < 0 ? x : 0;
+}
+
+int net_loopback_up(struct err *e)
+{
+	auto_fd int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq r = { .ifr_name = "lo" };
+
+	if (sock < 0 || ioctl(sock, SIOCGIFFLAGS, &r) < 0)
+		return err_sys(e, -errno, "looking at the loopback");
+	r.ifr_flags |= IFF_UP;
+	return ioctl(sock, SIOCSIFFLAGS, &r) < 0 ? err_sys(e, -errno, "bringing the loopback up") : 0;
 }

@@ -49,6 +49,8 @@ int userns_maps_write(struct restore *r, struct err *e);
 int timens_make(struct restore *r, struct err *e);
 /* Links that join the first process' network with the host's, in which we stand. */
 int net_links_make(struct restore *r, struct err *e);
+/* Of a network without content, in which we stand. */
+int net_loopback_up(struct err *e);
 int cgroup_seed(struct restore *r, struct err *e);
 /* After a failure, when all of the tree is gone: what was made of them goes. */
 void cgroup_unseed(struct restore *r);
