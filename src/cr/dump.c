@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -116,7 +117,9 @@ static int checks_run(struct dump *d, struct err *e)
 		if (!part_has(d, cr_parts[i], cr_parts[i]->check))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		r = cr_parts[i]->check(d, e);
+		r = fault_at("dump.check", cr_parts[i]->name, NULL, e);
+		if (r >= 0)
+			r = cr_parts[i]->check(d, e);
 		log_debug("dump: %s checked in %" PRIu64 " us", cr_parts[i]->name, us_since(&lap));
 		if (r < 0)
 			return err_context(e, r, "checking %s", cr_parts[i]->name);
@@ -347,7 +350,9 @@ static int stage_stopped(struct run *run, struct err *e)
 		for (size_t k = 0; k < cr_parts_n && !t->zombie; k++) {
 			if (!part_has(&run->d, cr_parts[k], cr_parts[k]->stopped))
 				continue;
-			r = cr_parts[k]->stopped(&run->d, t, e);
+			r = fault_at("dump.registers", cr_parts[k]->name, NULL, e);
+			if (r >= 0)
+				r = cr_parts[k]->stopped(&run->d, t, e);
 			if (r < 0)
 				return err_context(e, r, "process %d: %s", (int)t->nspid,
 						   cr_parts[k]->name);
@@ -389,7 +394,9 @@ static int task_inside(struct run *run, struct task *t, struct err *e)
 	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
 		if (!part_has(&run->d, cr_parts[k], cr_parts[k]->inside))
 			continue;
-		r = cr_parts[k]->inside(&run->d, t, &mine);
+		r = fault_at("dump.inside", cr_parts[k]->name, NULL, &mine);
+		if (r >= 0)
+			r = cr_parts[k]->inside(&run->d, t, &mine);
 		if (r < 0)
 			err_context(&mine, r, "%s", cr_parts[k]->name);
 	}
@@ -511,7 +518,9 @@ static int stage_capture(struct run *run, struct err *e)
 		if (!part_has(d, cr_parts[k], cr_parts[k]->frozen))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		r = cr_parts[k]->frozen(d, e);
+		r = fault_at("dump.capture", cr_parts[k]->name, NULL, e);
+		if (r >= 0)
+			r = cr_parts[k]->frozen(d, e);
 		log_debug("dump: %s captured in %" PRIu64 " us", cr_parts[k]->name, us_since(&lap));
 		if (r < 0)
 			return err_context(e, r, "%s", cr_parts[k]->name);
@@ -683,7 +692,12 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 	int r = 0;
 
 	for (i = 0; stages[i].name && r >= 0; i++) {
-		r = stages[i].run(&run, e);
+		r = fault_at("dump", stages[i].name, "before", e);
+		if (r >= 0)
+			r = stages[i].run(&run, e);
+		/* Behind the last one is success, and no way back. */
+		if (r >= 0 && stages[i + 1].name)
+			r = fault_at("dump", stages[i].name, "after", e);
 		if (r >= 0)
 			log_debug("dump: %s done", stages[i].name);
 	}

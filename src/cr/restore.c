@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -279,7 +280,9 @@ static int stage_load(struct run *run, struct err *e)
 	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
 		if (!part_has(r, cr_parts[i], cr_parts[i]->load))
 			continue;
-		x = cr_parts[i]->load(r, e);
+		x = fault_at("restore.load", cr_parts[i]->name, NULL, e);
+		if (x >= 0)
+			x = cr_parts[i]->load(r, e);
 		if (x < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
 	}
@@ -358,9 +361,13 @@ static int task_begin(struct restore *r, struct rtask *t, struct err *e)
 {
 	int x = 0;
 
-	for (size_t i = 0; i < cr_parts_n && x >= 0; i++)
-		if (cr_parts[i]->task_begin && (x = cr_parts[i]->task_begin(r, t, e)) < 0)
+	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
+		if (!cr_parts[i]->task_begin)
+			continue;
+		x = fault_at("restore.begin", cr_parts[i]->name, NULL, e);
+		if (x < 0 || (x = cr_parts[i]->task_begin(r, t, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
+	}
 	x = mem_prepare(r, t, e);
 	return x < 0 ? x : mem_map(r, t, e);
 }
@@ -390,7 +397,9 @@ static int stage_build(struct run *run, struct err *e)
 		if (x < 0)
 			return x;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		if (part_has(r, cr_parts[i], cr_parts[i]->build) && (x = cr_parts[i]->build(r, e)) < 0)
+		if (part_has(r, cr_parts[i], cr_parts[i]->build) &&
+		    ((x = fault_at("restore.build", cr_parts[i]->name, NULL, e)) < 0 ||
+		     (x = cr_parts[i]->build(r, e)) < 0))
 			return err_context(e, x, "%s", cr_parts[i]->name);
 		log_debug("restore: %s built in %llu us", cr_parts[i]->name, (unsigned long long)us_lap(&lap));
 	}
@@ -437,7 +446,9 @@ static int stage_files(struct run *run, struct err *e)
 		return x;
 	EACH_TASK(r, t)
 		for (size_t i = 0; i < cr_parts_n; i++)
-			if (cr_parts[i]->task_filled && (x = cr_parts[i]->task_filled(r, t, e)) < 0)
+			if (cr_parts[i]->task_filled &&
+			    ((x = fault_at("restore.filled", cr_parts[i]->name, NULL, e)) < 0 ||
+			     (x = cr_parts[i]->task_filled(r, t, e)) < 0))
 				return err_context(e, x, "process %d: %s", (int)t->nspid,
 						   cr_parts[i]->name);
 	return 0;
@@ -450,11 +461,13 @@ static int task_complete(struct restore *r, struct rtask *t, struct err *e)
 	for (size_t k = 0; k < t->n_threads; k++)
 		for (size_t i = 0; i < cr_parts_n; i++)
 			if (cr_parts[i]->thread_end &&
-			    (x = cr_parts[i]->thread_end(r, t, &t->threads[k], e)) < 0)
+			    ((x = fault_at("restore.thread", cr_parts[i]->name, NULL, e)) < 0 ||
+			     (x = cr_parts[i]->thread_end(r, t, &t->threads[k], e)) < 0))
 				return err_context(e, x, "thread %d: %s", (int)t->threads[k].nstid,
 						   cr_parts[i]->name);
 	for (size_t i = 0; i < cr_parts_n; i++)
-		if (cr_parts[i]->task_end && (x = cr_parts[i]->task_end(r, t, e)) < 0)
+		if (cr_parts[i]->task_end && ((x = fault_at("restore.end", cr_parts[i]->name, NULL, e)) < 0 ||
+					      (x = cr_parts[i]->task_end(r, t, e)) < 0))
 			return err_context(e, x, "%s", cr_parts[i]->name);
 	return 0;
 }
@@ -480,7 +493,9 @@ static int stage_threads(struct run *run, struct err *e)
 		if (x < 0)
 			return x;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		if (part_has(r, cr_parts[i], cr_parts[i]->finish) && (x = cr_parts[i]->finish(r, e)) < 0)
+		if (part_has(r, cr_parts[i], cr_parts[i]->finish) &&
+		    ((x = fault_at("restore.finish", cr_parts[i]->name, NULL, e)) < 0 ||
+		     (x = cr_parts[i]->finish(r, e)) < 0))
 			return err_context(e, x, "%s", cr_parts[i]->name);
 		log_debug("restore: %s finished in %llu us", cr_parts[i]->name,
 			  (unsigned long long)us_lap(&lap));
@@ -562,7 +577,9 @@ static int stage_leave(struct run *run, struct err *e)
 		guest_dir_remove();
 	EACH_TASK(r, t)
 	{
-		x = task_release(r, t, e);
+		x = fault_at("restore", "release", NULL, e);
+		if (x >= 0)
+			x = task_release(r, t, e);
 		if (x < 0)
 			return err_context(e, x, "leaving process %d", (int)t->nspid);
 	}
@@ -710,7 +727,11 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 	int x = 0;
 
 	for (size_t i = 0; stages[i].name && x >= 0; i++) {
-		x = stages[i].run(&run, e);
+		x = fault_at("restore", stages[i].name, "before", e);
+		if (x >= 0)
+			x = stages[i].run(&run, e);
+		if (x >= 0 && stages[i + 1].name)
+			x = fault_at("restore", stages[i].name, "after", e);
 		if (x < 0)
 			err_context(e, x, "restore, %s", stages[i].name);
 		else
