@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "inject/seize.h"
@@ -229,7 +230,10 @@ static int traced_stop(struct hold *h, struct err *e)
 {
 	for (int i = 0; i < ROUNDS_MAX; i++) {
 		int found = round_seize(h, e);
-		int r = found < 0 ? found : round_wait(h, e);
+		int r = found < 0 ? found : fault_at("hold", "seized", NULL, e);
+
+		if (r >= 0)
+			r = round_wait(h, e);
 
 		if (r < 0) {
 			hold_go(h, 0, NULL);

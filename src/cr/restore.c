@@ -551,6 +551,8 @@ static int detach_all(struct restore *r, struct err *e)
 
 		if (x < 0)
 			return x;
+		if (i)
+			fault_kill_at("restore", "detached", NULL);
 	}
 	return 0;
 }

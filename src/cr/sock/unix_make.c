@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "cr/file/file.h"
 #include "cr/sock/unix.h"
@@ -162,6 +163,8 @@ static int bind_in_place(struct restore *r, const struct usk *s, const char *nam
 		ret = err_sys(e, -errno, "unix socket %s", name);
 	if (ret == 0 && bind(fd, (const struct sockaddr *)sa, len) < 0)
 		ret = err_sys(e, -errno, "unix socket %s cannot be bound", name);
+	if (ret == 0)
+		ret = fault_at("unix", "bound", NULL, e);
 	if (ret == 0)
 		ret = node_dress(r, s, name, e);
 	back = place_leave(&p);
