@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -138,7 +139,9 @@ static int recover_undo(const struct entry *x)
 
 	if (parse_int(x->text, &pid) < 0)
 		return -EINVAL;
-	return dump_recover(pid, NULL, &e);
+	if (dump_recover(pid, NULL, &e) < 0 && kill(pid, 0) == 0)
+		log_error("%s", err_text(&e));
+	return 0;
 }
 
 static int tasks_undo(const struct entry *x)
@@ -302,6 +305,19 @@ int guard_add(struct guard **g, const char *kind, const char *text, int fd, stru
 	if (r < 0)
 		return err_sys(e, r, "telling the guardian of \"%s %s\"", kind, text);
 	return fault_at("guard", "told", NULL, e);
+}
+
+int guard_add_task(struct guard **g, struct buf *text, pid_t pid, struct err *e)
+{
+	int r = pid ? buf_addf(text, "%d ", (int)pid) : 0;
+
+	if (r < 0)
+		return err_sys(e, r, "the guardian");
+	if (!text->len || (pid && text->len < MSG_MAX / 4))
+		return 0;
+	r = guard_add(g, "tasks", text->data, -1, e);
+	text->len = 0;
+	return r;
 }
 
 void guard_done(struct guard **g)

@@ -9,6 +9,8 @@
  * The guardian stands in the namespaces we were in when the list began, and has its own session, so that neither
  * a terminal's ^C nor a kill of our process group ends it. If it is killed as well, `recover` is left. */
 #pragma once
+#include <sys/types.h>
+
 #include "base/err.h"
 
 struct guard; /* NULL: an empty list */
@@ -24,6 +26,10 @@ struct guard; /* NULL: an empty list */
  * The last two are for the guardian alone: we ourselves have better means. A new kind is a line in guard.c.
  * fd stays the caller's. */
 int guard_add(struct guard **g, const char *kind, const char *text, int fd, struct err *e);
+
+/* Another process of the entry "tasks" that is being put together in *text; the last call with pid 0 adds the rest. */
+struct buf;
+int guard_add_task(struct guard **g, struct buf *text, pid_t pid, struct err *e);
 
 /* Success: nothing is to be undone any more. Frees the list, ends the guardian. */
 void guard_done(struct guard **g);

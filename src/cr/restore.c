@@ -11,10 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/guard.h"
 #include "cr/ns/home.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
@@ -641,10 +643,28 @@ static int stage_pre_resume(struct run *run, struct err *e)
 	return act(run, CR_ACT_PRE_RESUME, e);
 }
 
+/* Who is let go of is not killed any more when we are; an init's end is everybody's, and it is the last. */
+static int resume_guard(struct restore *r, struct err *e)
+{
+	auto_buf text = BUF_INIT;
+	int x = 0;
+
+	if (r->n_tasks < 2 || r->ns & CLONE_NEWPID)
+		return 0;
+	for (size_t i = 0; i < r->n_tasks && x >= 0; i++)
+		x = r->tasks[i]->zombie ? 0 : guard_add_task(&r->guard, &text, r->tasks[i]->pid, e);
+	return x < 0 ? x : guard_add_task(&r->guard, &text, 0, e);
+}
+
 static int stage_resume(struct run *run, struct err *e)
 {
-	int x = detach_all(&run->r, e);
+	int x = resume_guard(&run->r, e);
 	struct err mine = { 0 };
+
+	if (x >= 0)
+		x = detach_all(&run->r, e);
+	if (x >= 0)
+		guard_done(&run->r.guard);
 
 	run->times.finish_us = us_lap(&run->start);
 	run->r.complete = x >= 0;
@@ -681,7 +701,6 @@ static void tree_remove(struct run *run)
 			if (r->tasks[i]->threads[k].tid > 0)
 				end_wait(r->tasks[i]->threads[k].tid);
 	end_wait(r->init_pid);
-	cgroup_unseed(r);
 }
 
 struct stage {
@@ -742,10 +761,13 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 	if (x < 0 && o->opts) {
 		struct err mine = { 0 };
 
+		maker_leave(&run);
 		tree_remove(&run);
 		if (home_return(&run.home, &mine) < 0)
 			log_error("%s", err_text(&mine));
+		guard_undo(&run.r.guard);
 	}
+	guard_done(&run.r.guard);
 	if (ret_pid)
 		*ret_pid = run.r.init_pid;
 	run_done(&run);

@@ -177,7 +177,7 @@ static void world_take(const struct walk *w, bool nft, struct buf *b)
 	snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
 	for (size_t i = 0; host && i < array_len(shared); i++)
 		files_take(w, root, shared[i], b);
-	snprintf(tag, sizeof(tag), "gw-state-%d-", (int)getpid());
+	snprintf(tag, sizeof(tag), "%.60s-", strrchr(w->k.place->dir, '/') + 1);
 	files_into = b;
 	files_skip = tag;
 	nftw("/sys/fs/cgroup", cgroup_add, 20, FTW_PHYS);

@@ -12,7 +12,6 @@ struct hierarchy {
 	char *controllers; /* "": v2 */
 	int fd;		   /* the container's own folder in it */
 	char *path;	   /* that folder's, in the hierarchy as we see it; NULL where nobody asks */
-	size_t n_made;	   /* restore: how many folders of the path were made, from its end */
 	bool shared;	   /* dump: processes that are not of the tree are in it too */
 };
 struct hierarchies {
@@ -31,10 +30,9 @@ char *cgroup_path_in(const char *text, const char *controllers);
 
 /* The same for a tree that is no container of liblxc's: its own folder is the one that its first process is in. */
 int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e);
-/* Opens, or makes, the folder at this path; no symbolic links, no "..".  Fills in path and n_made. */
-int hierarchy_make(const char *controllers, const char *path, struct hierarchy *ret, struct err *e);
-/* Removes what was made, with all that is below it and holds no process. */
-void hierarchy_unmake(struct hierarchy *h);
+/* Opens, or makes, the folder at this path; no symbolic links, no "..".  What is made is told to the guard. */
+struct guard;
+int hierarchy_make(const char *controllers, const char *path, struct guard **g, struct hierarchy *ret, struct err *e);
 
 /* Settings that travel; early: before processes can be put into the group (v1's cpuset). */
 bool cgroup_setting_known(const char *name, bool *ret_early);

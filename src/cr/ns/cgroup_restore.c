@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cr/cr.h"
+#include "cr/guard.h"
 #include "cr/ns/cgroup.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
@@ -132,7 +133,17 @@ static void cpuset_inherit(int own, const GwCgroup *m, int dir, const char *name
 static int group_make(struct restore *r, const GwCgroup *m, int own, struct err *e)
 {
 	auto_fd int dir = -1;
+	int told = 0;
 
+	/* A container that liblxc has started goes as a whole where its restore fails. */
+	if (r->opts && *m->path && faccessat(own, m->path, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+		char text[PATH_MAX + 8];
+
+		snprintf(text, sizeof(text), "1 %s", m->path);
+		told = guard_add(&r->guard, "cgroups", text, own, e);
+	}
+	if (told < 0)
+		return told;
 	if (*m->path && mkdirat(own, m->path, 0755) < 0 && errno != EEXIST)
 		return err_sys(e, -errno, "making it");
 	dir = group_open(m, own);
@@ -286,7 +297,7 @@ static int seed_join(struct restore *r, struct hierarchies *h, const GwCgroup *m
 
 	if (*m->path || !path || h->n == HIERARCHIES_MAX)
 		return 0;
-	ret = hierarchy_make(m->controllers, path, x, e);
+	ret = hierarchy_make(m->controllers, path, &r->guard, x, e);
 	if (ret == -ENOENT) {
 		log_warn("this host has no cgroup hierarchy \"%s\"", m->controllers);
 		return 0;
@@ -315,14 +326,6 @@ int cgroup_seed(struct restore *r, struct err *e)
 	while (x >= 0 && (rec = image_find(r->image, REC_GW_CGROUP, REC_ANY, &pos)))
 		x = seed_join(r, h, (const GwCgroup *)rec->msg, e);
 	return x;
-}
-
-void cgroup_unseed(struct restore *r)
-{
-	struct hierarchies *h = r->part_data[NS_DATA_CGROUP];
-
-	for (size_t i = 0; h && i < h->n; i++)
-		hierarchy_unmake(&h->list[i]);
 }
 
 void cgroup_restore_done(struct restore *r)
