@@ -165,6 +165,7 @@ static int bind_in_place(struct restore *r, const struct usk *s, const char *nam
 	struct place p;
 	struct stat st;
 	int ret, back;
+	mode_t mask;
 
 	if (ro && (!ro->value.len || ro->value.data[ro->value.len - 1]))
 		return err_set(e, -EINVAL, "unix socket %s: its root makes no sense", name);
@@ -182,8 +183,13 @@ static int bind_in_place(struct restore *r, const struct usk *s, const char *nam
 	} else {
 		ret = node_guard(r, name, e);
 	}
+	/* Born with its mode: there is no moment at which a stranger may connect, or a kill leaves another one. */
+	mask = umask(0077);
+	if (s->u->file_perms)
+		umask(~s->u->file_perms->mode & 0777);
 	if (ret == 0 && bind(fd, (const struct sockaddr *)sa, len) < 0)
 		ret = err_sys(e, -errno, "unix socket %s cannot be bound", name);
+	umask(mask);
 	if (ret == 0)
 		ret = fault_at("unix", "bound", NULL, e);
 	if (ret == 0)
