@@ -45,7 +45,7 @@ static void fault_init(void)
 	const char *text = secure_getenv("GODWIT_FAULT");
 
 	fault.mode = NONE;
-	if (!text)
+	if (!text || !*text)
 		return;
 	if (str_starts(text, "list:")) {
 		fault.fd = open(text + 5, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +78,9 @@ int dump_open(struct dump *d, const struct dump_subject *s, bool check_only, str
 	d->ns &= ~d->named_ns;
 	if (!s->opts) /* a container, whatever it shares with us */
 		d->ns = NS_ALL;
-	return r < 0 ? r : hold_new(s->pid, d->cgroup_fd, &d->hold, e);
+	if (r >= 0)
+		r = hold_new(s->pid, d->cgroup_fd, &d->hold, e);
+	return r >= 0 && s->opts && s->opts->freeze_cgroup ? hold_by_freezer(d->hold, s->opts->freeze_cgroup, s->guard, e) : r;
 }
 
 void dump_close(struct dump *d)
@@ -150,7 +153,7 @@ static int recover_guard(const struct dump_subject *s, struct err *e)
 	char pid[16];
 
 	snprintf(pid, sizeof(pid), "%d", (int)s->pid);
-	return s->guard && !*s->guard ? guard_add(s->guard, "recover", pid, -1, e) : 0;
+	return s->guard && !guard_knows(*s->guard, "recover") ? guard_add(s->guard, "recover", pid, -1, e) : 0;
 }
 
 /* Looks at the tree as it runs.  Half of what is seen may be gone already, so that only a content
@@ -197,10 +200,17 @@ static int64_t now_of(clockid_t id)
 	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
+static int freeze_timeout_ms(const struct dump *d)
+{
+	unsigned s = d->opts ? d->opts->timeout_s : 0;
+
+	return !s ? FREEZE_TIMEOUT_MS : s > INT_MAX / 1000 ? INT_MAX : (int)s * 1000;
+}
+
 /* -EAGAIN: something that passes by itself stands against it. */
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
-	int r = hold_stop(d->hold, FREEZE_TIMEOUT_MS, e);
+	int r = hold_stop(d->hold, freeze_timeout_ms(d), e);
 
 	d->frozen_ns = now_of(CLOCK_MONOTONIC);
 	if (r >= 0)

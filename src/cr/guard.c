@@ -307,6 +307,14 @@ int guard_add(struct guard **g, const char *kind, const char *text, int fd, stru
 	return fault_at("guard", "told", NULL, e);
 }
 
+bool guard_knows(const struct guard *g, const char *kind)
+{
+	for (size_t i = 0; g && i < g->n; i++)
+		if (strcmp(g->list[i].kind->name, kind) == 0)
+			return true;
+	return false;
+}
+
 int guard_add_task(struct guard **g, struct buf *text, pid_t pid, struct err *e)
 {
 	int r = pid ? buf_addf(text, "%d ", (int)pid) : 0;

@@ -9,6 +9,7 @@
  * The guardian stands in the namespaces we were in when the list began, and has its own session, so that neither
  * a terminal's ^C nor a kill of our process group ends it. If it is killed as well, `recover` is left. */
 #pragma once
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -27,6 +28,8 @@ struct guard; /* NULL: an empty list */
  * fd stays the caller's. */
 int guard_add(struct guard **g, const char *kind, const char *text, int fd, struct err *e);
 
+/* Is an entry of this kind in it? */
+bool guard_knows(const struct guard *g, const char *kind);
 /* Another process of the entry "tasks" that is being put together in *text; the last call with pid 0 adds the rest. */
 struct buf;
 int guard_add_task(struct guard **g, struct buf *text, pid_t pid, struct err *e);

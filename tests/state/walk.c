@@ -111,7 +111,8 @@ static size_t files_from;
 
 static int file_add(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	if (str_starts(path, files_skip) || str_ends(path, "/work/log"))
+	/* The init tells of the end of every process 2, which those of failed restores are. */
+	if (str_starts(path, files_skip) || str_ends(path, "/work/log") || str_ends(path, "/work/result"))
 		return 0;
 	buf_addf(files_into, "file %s %o %u:%u %lld\n", path + files_from, st->st_mode, st->st_uid, st->st_gid,
 		 S_ISREG(st->st_mode) ? (long long)st->st_size : 0ll);
@@ -426,6 +427,8 @@ int walk_run(struct walk *w)
 		r = points_walk(w, true, &restore);
 	if (r == 0)
 		r = tree_begin(w, NULL);
+	snprintf(list, sizeof(list), "%s/work/result", w->k.place->root);
+	unlink(list);
 	printf("# %zu moments of a dump, %zu of a restore; %u dumps, %u restores\n", dump.n, restore.n, w->dumps,
 	       w->restores);
 	return r;
