@@ -101,6 +101,7 @@ struct dump {
 	int64_t frozen_ns;        /* CLOCK_MONOTONIC of ours: every task stood by then, and stands since; */
 	int64_t header_ns;        /*   when the clocks of the header were read */
 	bool replaced;            /* the images stand for the tree from now on: it is ended, or left stopped */
+	struct guard **guard;     /* of a checkpoint: what outlives us is told here first (guard.h); NULL: the caller sees to it */
 	struct waits *waits;      /* of cr/task/restart.c, from before the freeze; may be NULL */
 };
 
@@ -156,6 +157,7 @@ struct restore {
 	const char *cgroup;
 	int data_fd;             /* the stream, pages to come */
 	bool user_ns;            /* the container has a user namespace of its own */
+	struct guard *guard;     /* of a checkpoint: what outlives us is told here first (guard.h) */
 	bool complete;           /* the tree runs: what images alone needed may go */
 	void *part_data[32];
 };

@@ -11,9 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/guard.h"
 #include "cr/hold.h"
 #include "cr/ns/ns.h"
 #include "cr/ns/outside.h"
@@ -36,6 +39,8 @@ struct run {
 	bool seized;     /* threads of d.tasks are traced */
 	struct refusals refused;
 	struct waits *waits;
+	struct dump_subject subject;
+	struct guard *guard; /* of a checkpoint; subject leads to it */
 	uint64_t bytes;
 	struct timespec start;
 	struct dump_times times;
@@ -56,7 +61,7 @@ int dump_open(struct dump *d, const struct dump_subject *s, bool check_only, str
 	char path[64];
 	int r;
 
-	*d = (struct dump){ .root_pid = s->pid, .cgroup = s->cgroup, .opts = s->opts, .next_file_id = 1,
+	*d = (struct dump){ .root_pid = s->pid, .cgroup = s->cgroup, .opts = s->opts, .guard = s->guard, .next_file_id = 1,
 			    .check_only = check_only, .cgroup_fd = -1, .root_fd = -1 };
 	if (s->cgroup) {
 		d->cgroup_fd = open(s->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -73,7 +78,9 @@ int dump_open(struct dump *d, const struct dump_subject *s, bool check_only, str
 	d->ns &= ~d->named_ns;
 	if (!s->opts) /* a container, whatever it shares with us */
 		d->ns = NS_ALL;
-	return r < 0 ? r : hold_new(s->pid, d->cgroup_fd, &d->hold, e);
+	if (r >= 0)
+		r = hold_new(s->pid, d->cgroup_fd, &d->hold, e);
+	return r >= 0 && s->opts && s->opts->freeze_cgroup ? hold_by_freezer(d->hold, s->opts->freeze_cgroup, s->guard, e) : r;
 }
 
 void dump_close(struct dump *d)
@@ -117,7 +124,9 @@ static int checks_run(struct dump *d, struct err *e)
 		if (!part_has(d, cr_parts[i], cr_parts[i]->check))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		r = cr_parts[i]->check(d, e);
+		r = fault_at("dump.check", cr_parts[i]->name, NULL, e);
+		if (r >= 0)
+			r = cr_parts[i]->check(d, e);
 		log_debug("dump: %s checked in %" PRIu64 " us", cr_parts[i]->name, us_since(&lap));
 		if (r < 0)
 			return err_context(e, r, "checking %s", cr_parts[i]->name);
@@ -125,9 +134,31 @@ static int checks_run(struct dump *d, struct err *e)
 	return r < 0 ? r : 0;
 }
 
+/* A killed engine may leave in it what the tree itself does not take away: states of sockets, and of threads the mapping
+ * that the last agent ran in (recover.c). */
+static bool risky(const struct dump *d)
+{
+	for (size_t i = 0; i < d->n_tasks; i++)
+		if (d->tasks[i]->n_threads > 1)
+			return true;
+	for (size_t i = 0; i < d->n_ofiles; i++)
+		if (S_ISSOCK(d->ofiles[i]->st.st_mode))
+			return true;
+	return false;
+}
+
+/* Who asks for a live migration has means of its own. */
+static int recover_guard(const struct dump_subject *s, struct err *e)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", (int)s->pid);
+	return s->guard && !guard_knows(*s->guard, "recover") ? guard_add(s->guard, "recover", pid, -1, e) : 0;
+}
+
 /* Looks at the tree as it runs.  Half of what is seen may be gone already, so that only a content
  * result counts. */
-static int check_running(const struct dump_subject *s, struct waits **ret_waits, bool *ret_content,
+static int check_running(const struct dump_subject *s, struct waits **ret_waits, bool *ret_content, bool *ret_risky,
 			 struct err *e)
 {
 	struct err ignored;
@@ -144,6 +175,7 @@ static int check_running(const struct dump_subject *s, struct waits **ret_waits,
 		*ret_content = r >= 0;
 	else
 		*ret_content = r >= 0 && checks_run(&d, &ignored) >= 0 && d.refusals.n == 0;
+	*ret_risky = !*ret_content || risky(&d);
 	dump_parts_done(&d);
 	dump_close(&d);
 	return r;
@@ -173,17 +205,17 @@ static int64_t now_of(clockid_t id)
 	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
-static int timeout_ms(const struct dump *d)
+static int freeze_timeout_ms(const struct dump *d)
 {
 	unsigned s = d->opts ? d->opts->timeout_s : 0;
 
-	return s == 0 ? FREEZE_TIMEOUT_MS : s < INT_MAX / 1000 ? (int)s * 1000 : INT_MAX;
+	return !s ? FREEZE_TIMEOUT_MS : s > INT_MAX / 1000 ? INT_MAX : (int)s * 1000;
 }
 
 /* -EAGAIN: something that passes by itself stands against it. */
 static int freeze_once(struct dump *d, bool last, struct err *e)
 {
-	int r = hold_stop(d->hold, timeout_ms(d), e);
+	int r = hold_stop(d->hold, freeze_timeout_ms(d), e);
 
 	d->frozen_ns = now_of(CLOCK_MONOTONIC);
 	if (r >= 0)
@@ -230,9 +262,11 @@ static int check(const struct dump_subject *s, struct refusals *ret_refusals, st
 {
 	struct timespec start;
 	struct dump d;
-	bool content;
-	int r = check_running(s, ret_waits, &content, e);
+	bool content, risk;
+	int r = check_running(s, ret_waits, &content, &risk, e);
 
+	if (r >= 0 && risk)
+		r = recover_guard(s, e);
 	if (r < 0 || content)
 		return r;
 	/* The word of a tree that stands, for a moment, is what counts. */
@@ -246,7 +280,14 @@ static int check(const struct dump_subject *s, struct refusals *ret_refusals, st
 
 int dump_check(const struct dump_subject *s, struct refusals *ret_refusals, struct err *e)
 {
-	return check(s, ret_refusals, NULL, e);
+	struct guard *guard = NULL;
+	struct dump_subject mine = *s;
+	int r;
+
+	mine.guard = s->opts ? &guard : NULL;
+	r = check(&mine, ret_refusals, NULL, e);
+	guard_done(&guard);
+	return r;
 }
 
 static int refused(struct run *run, struct err *e)
@@ -260,7 +301,7 @@ static int refused(struct run *run, struct err *e)
 
 static int stage_check(struct run *run, struct err *e)
 {
-	int r = check(&run->o->subject, &run->refused, &run->waits, e);
+	int r = check(&run->subject, &run->refused, &run->waits, e);
 
 	return r < 0 ? r : refused(run, e);
 }
@@ -268,8 +309,10 @@ static int stage_check(struct run *run, struct err *e)
 /* What appeared since the check on the running tree refuses too, if it does not pass by itself. */
 static int stage_freeze(struct run *run, struct err *e)
 {
-	int r = freeze_and_check(&run->d, &run->o->subject, false, run->waits, &run->start, e);
+	int r = freeze_and_check(&run->d, &run->subject, false, run->waits, &run->start, e);
 
+	if (r >= 0 && risky(&run->d))
+		r = recover_guard(&run->subject, e);
 	if (r < 0)
 		return r;
 	refusals_move(&run->d, &run->refused);
@@ -360,7 +403,9 @@ static int stage_stopped(struct run *run, struct err *e)
 		for (size_t k = 0; k < cr_parts_n && !t->zombie; k++) {
 			if (!part_has(&run->d, cr_parts[k], cr_parts[k]->stopped))
 				continue;
-			r = cr_parts[k]->stopped(&run->d, t, e);
+			r = fault_at("dump.registers", cr_parts[k]->name, NULL, e);
+			if (r >= 0)
+				r = cr_parts[k]->stopped(&run->d, t, e);
 			if (r < 0)
 				return err_context(e, r, "process %d: %s", (int)t->nspid,
 						   cr_parts[k]->name);
@@ -402,7 +447,9 @@ static int task_inside(struct run *run, struct task *t, struct err *e)
 	for (size_t k = 0; k < cr_parts_n && r >= 0; k++) {
 		if (!part_has(&run->d, cr_parts[k], cr_parts[k]->inside))
 			continue;
-		r = cr_parts[k]->inside(&run->d, t, &mine);
+		r = fault_at("dump.inside", cr_parts[k]->name, NULL, &mine);
+		if (r >= 0)
+			r = cr_parts[k]->inside(&run->d, t, &mine);
 		if (r < 0)
 			err_context(&mine, r, "%s", cr_parts[k]->name);
 	}
@@ -524,7 +571,9 @@ static int stage_capture(struct run *run, struct err *e)
 		if (!part_has(d, cr_parts[k], cr_parts[k]->frozen))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		r = cr_parts[k]->frozen(d, e);
+		r = fault_at("dump.capture", cr_parts[k]->name, NULL, e);
+		if (r >= 0)
+			r = cr_parts[k]->frozen(d, e);
 		log_debug("dump: %s captured in %" PRIu64 " us", cr_parts[k]->name, us_since(&lap));
 		if (r < 0)
 			return err_context(e, r, "%s", cr_parts[k]->name);
@@ -605,11 +654,27 @@ static int stage_post_dump(struct run *run, struct err *e)
 	return act(run, CR_ACT_POST_DUMP, e);
 }
 
+/* The images are whole, and from here on the tree ends even if we do; what was to be undone in it is not any more. */
+static int end_guard(struct run *run, struct err *e)
+{
+	struct dump *d = &run->d;
+	auto_buf text = BUF_INIT;
+	bool partly = run->guard || (d->n_tasks > 1 && !(d->ns & CLONE_NEWPID));
+	int r = 0;
+
+	guard_done(&run->guard);
+	for (size_t i = 0; i < d->n_tasks && partly && r >= 0; i++)
+		r = d->tasks[i]->zombie ? 0 : guard_add_task(&run->guard, &text, d->tasks[i]->pid, e);
+	return r < 0 ? r : guard_add_task(&run->guard, &text, 0, e);
+}
+
 /* Nobody hears of it: its connections are the restore's. */
 static int end_silently(struct run *run, struct err *e)
 {
-	int r = inet_silence(&run->d, e);
+	int r = end_guard(run, e);
 
+	if (r >= 0)
+		r = inet_silence(&run->d, e);
 	if (r >= 0)
 		r = netlock_keep(&run->d, e);
 	if (r >= 0)
@@ -691,12 +756,19 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 	     struct dump_times *ret_times, struct err *e)
 {
 	const struct stage *stages = o->subject.opts ? folder_stages : live_stages;
-	struct run run = { .o = o, .d = { .cgroup_fd = -1, .root_fd = -1 } };
+	struct run run = { .o = o, .subject = o->subject, .d = { .cgroup_fd = -1, .root_fd = -1 } };
 	size_t i;
 	int r = 0;
 
+	if (o->subject.opts)
+		run.subject.guard = &run.guard;
 	for (i = 0; stages[i].name && r >= 0; i++) {
-		r = stages[i].run(&run, e);
+		r = fault_at("dump", stages[i].name, "before", e);
+		if (r >= 0)
+			r = stages[i].run(&run, e);
+		/* Behind the last one is success, and no way back. */
+		if (r >= 0 && stages[i + 1].name)
+			r = fault_at("dump", stages[i].name, "after", e);
 		if (r >= 0)
 			log_debug("dump: %s done", stages[i].name);
 	}
@@ -708,6 +780,7 @@ int dump_run(const struct dump_opts *o, struct refusals *ret_refusals, uint64_t 
 			if (stages[i].undo)
 				stages[i].undo(&run);
 	dump_close(&run.d);
+	guard_done(&run.guard);
 	waits_free(run.waits);
 	*ret_refusals = run.refused;
 	*ret_bytes = run.bytes;

@@ -16,6 +16,7 @@ struct dump_subject {
 	pid_t pid;
 	const char *cgroup; /* path of the container's own v2 cgroup; NULL: none, it is stopped by ptrace */
 	const struct cr_opts *opts; /* of a checkpoint into a folder; NULL: a live migration */
+	struct guard **guard; /* dump_run's and dump_check's own */
 };
 
 struct dump_opts {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,8 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "cr/guard.h"
 #include "inject/seize.h"
 #include "sys/freezer.h"
 #include "sys/procfs.h"
@@ -21,6 +25,7 @@
 /* Rounds over a tree that forks faster than it is found. */
 #define ROUNDS_MAX 1000
 #define THREADS_MAX 1000000
+#define GO_WAIT_MS 100
 /* How long a thread may take to stop before it is thought to wait for a child. */
 #define VFORK_MS 5
 
@@ -32,6 +37,10 @@ struct held {
 struct hold {
 	pid_t root;
 	int cgroup_fd;
+	int freezer; /* -1: none, or none that helps */
+	bool was_frozen;
+	struct guard **guard; /* may be NULL */
+	struct timespec until;
 	struct held *list; /* sorted by tid between rounds */
 	size_t n, cap, n_sorted;
 };
@@ -44,8 +53,29 @@ int hold_new(pid_t root, int cgroup_fd, struct hold **ret, struct err *e)
 		return err_sys(e, -ENOMEM, "stopping the tree");
 	h->root = root;
 	h->cgroup_fd = cgroup_fd;
+	h->freezer = -1;
 	*ret = h;
 	return 0;
+}
+
+int hold_by_freezer(struct hold *h, const char *path, struct guard **g, struct err *e)
+{
+	auto_fd int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int now;
+
+	if (dir < 0)
+		return err_sys(e, -errno, "opening the cgroup to freeze, %s", path);
+	now = freezer_get(dir);
+	/* A v1 freezer's tasks do not come to a stop for a tracer. */
+	if (now < 0 || faccessat(dir, "cgroup.freeze", W_OK, AT_EACCESS) < 0) {
+		log_debug("%s has no v2 freezer; the tree is stopped by ptrace alone", path);
+		return 0;
+	}
+	h->was_frozen = now;
+	h->freezer = fd_take(&dir);
+	h->guard = g;
+	/* What a guardian has to do inside of the tree comes between this and the thaw that traced_stop adds. */
+	return g && now && !guard_knows(*g, "freezer") ? guard_add(g, "freezer", "1", h->freezer, e) : 0;
 }
 
 struct hold *hold_free(struct hold *h)
@@ -54,6 +84,7 @@ struct hold *hold_free(struct hold *h)
 		return NULL;
 	if (hold_traces(h))
 		hold_go(h, 0, NULL);
+	fd_close(&h->freezer);
 	free(h->list);
 	free(h);
 	return NULL;
@@ -204,13 +235,24 @@ static void vfork_release(struct hold *h, pid_t tid)
 			}
 }
 
-static int held_wait(struct hold *h, size_t i, unsigned max_ms, struct err *e)
+static int ms_left(const struct hold *h)
+{
+	struct timespec now;
+	int64_t ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ms = (h->until.tv_sec - now.tv_sec) * 1000 + (h->until.tv_nsec - now.tv_nsec) / 1000000;
+	return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static int held_wait(struct hold *h, size_t i, struct err *e)
 {
 	pid_t tid = h->list[i].tid;
 
-	for (unsigned waited = 0; !comes(tid, VFORK_MS); waited += VFORK_MS) {
-		if (waited > max_ms)
-			return err_set(e, -ETIMEDOUT, "thread %d does not stop", (int)tid);
+	while (!comes(tid, VFORK_MS)) {
+		if (!ms_left(h))
+			return err_set(e, -ETIMEDOUT, "thread %d does not stop (it may wait for a device or a file server)",
+				       (int)tid);
 		/* Those that were asked after it, too. */
 		for (size_t k = i + 1; k < h->n; k++)
 			if (!h->list[k].stands && comes(h->list[k].tid, 0) &&
@@ -221,12 +263,12 @@ static int held_wait(struct hold *h, size_t i, unsigned max_ms, struct err *e)
 	return seize_wait(tid, &h->list[i].group_stopped, e);
 }
 
-static int round_wait(struct hold *h, unsigned max_ms, struct err *e)
+static int round_wait(struct hold *h, struct err *e)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < h->n; i++) {
-		int r = h->list[i].stands || h->list[i].tid < 0 ? 0 : held_wait(h, i, max_ms, e);
+		int r = h->list[i].stands || h->list[i].tid < 0 ? 0 : held_wait(h, i, e);
 
 		if (r < 0 && r != -ESRCH)
 			return r;
@@ -243,40 +285,73 @@ static int round_wait(struct hold *h, unsigned max_ms, struct err *e)
 	return 0;
 }
 
-static int traced_stop(struct hold *h, unsigned max_ms, struct err *e)
+static int freezer_write(const struct hold *h, bool frozen, struct err *e)
 {
-	for (int i = 0; i < ROUNDS_MAX; i++) {
-		int found = round_seize(h, e);
-		int r = found < 0 ? found : round_wait(h, max_ms, e);
+	int r = fd_write_file_at(h->freezer, "cgroup.freeze", frozen ? "1" : "0");
 
-		if (r < 0) {
-			hold_go(h, 0, NULL);
-			return r;
-		}
-		if (!found)
-			return h->n ? 0 : err_set(e, -ESRCH, "there is no process %d", (int)h->root);
-	}
-	hold_go(h, 0, NULL);
-	return err_set(e, -ETIMEDOUT, "the tree forks faster than it can be stopped");
+	return r < 0 ? err_sys(e, r, "%s the tree's cgroup", frozen ? "freezing" : "thawing") : 0;
 }
 
 static void traced_go(struct hold *h)
 {
+	/* As it was; what we trace runs into it as soon as it is let go. */
+	if (h->freezer >= 0)
+		(void)freezer_write(h, h->was_frozen, NULL);
 	for (size_t i = 0; i < h->n; i++)
 		if (h->list[i].stands)
 			seize_detach(h->list[i].tid, NULL);
-	/* One that was only asked to stop must have done so before it can be let go; it may wait for one above. */
+	/* One that was only asked to stop must have done so before it can be let go; it may wait for one above.  What
+	 * does not obey is let go when we end. */
 	for (size_t i = 0; i < h->n; i++)
-		if (!h->list[i].stands && seize_wait(h->list[i].tid, NULL, NULL) >= 0)
+		if (!h->list[i].stands && seize_wait_ms(h->list[i].tid, GO_WAIT_MS, NULL, NULL) >= 0)
 			seize_detach(h->list[i].tid, NULL);
 	hold_forget_all(h);
+}
+
+static int rounds(struct hold *h, struct err *e)
+{
+	for (int i = 0; i < ROUNDS_MAX; i++) {
+		int found = round_seize(h, e);
+		int r = found < 0 ? found : fault_at("hold", "seized", NULL, e);
+
+		/* What is frozen stops when it is thawed. */
+		if (r >= 0 && i == 0 && h->freezer >= 0)
+			r = freezer_write(h, false, e);
+		if (r >= 0)
+			r = round_wait(h, e);
+		if (r < 0)
+			return r;
+		if (!found)
+			return h->n ? 0 : err_set(e, -ESRCH, "there is no process %d", (int)h->root);
+	}
+	return err_set(e, -ETIMEDOUT, "the tree forks faster than it can be stopped");
+}
+
+/* The processes of a cgroup need not be the tree's, nor those of the tree its: the rounds see to that. */
+static int traced_stop(struct hold *h, struct err *e)
+{
+	int r = 0;
+
+	if (h->freezer >= 0 && h->guard)
+		r = guard_add(h->guard, "freezer", "0", h->freezer, e);
+	if (r >= 0 && h->freezer >= 0)
+		r = freezer_set(h->freezer, true, ms_left(h), e);
+	if (r >= 0)
+		r = fault_at("hold", "frozen", NULL, e);
+	if (r >= 0)
+		r = rounds(h, e);
+	if (r < 0)
+		traced_go(h);
+	return r;
 }
 
 /* ---- either way ---- */
 
 int hold_stop(struct hold *h, int timeout_ms, struct err *e)
 {
-	return h->cgroup_fd >= 0 ? freezer_set(h->cgroup_fd, true, timeout_ms, e) : traced_stop(h, (unsigned)timeout_ms, e);
+	clock_gettime(CLOCK_MONOTONIC, &h->until);
+	h->until.tv_sec += timeout_ms / 1000;
+	return h->cgroup_fd >= 0 ? freezer_set(h->cgroup_fd, true, timeout_ms, e) : traced_stop(h, e);
 }
 
 int hold_go(struct hold *h, int timeout_ms, struct err *e)

@@ -11,9 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cr/guard.h"
 #include "cr/ns/home.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
@@ -279,7 +282,9 @@ static int stage_load(struct run *run, struct err *e)
 	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
 		if (!part_has(r, cr_parts[i], cr_parts[i]->load))
 			continue;
-		x = cr_parts[i]->load(r, e);
+		x = fault_at("restore.load", cr_parts[i]->name, NULL, e);
+		if (x >= 0)
+			x = cr_parts[i]->load(r, e);
 		if (x < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
 	}
@@ -358,9 +363,13 @@ static int task_begin(struct restore *r, struct rtask *t, struct err *e)
 {
 	int x = 0;
 
-	for (size_t i = 0; i < cr_parts_n && x >= 0; i++)
-		if (cr_parts[i]->task_begin && (x = cr_parts[i]->task_begin(r, t, e)) < 0)
+	for (size_t i = 0; i < cr_parts_n && x >= 0; i++) {
+		if (!cr_parts[i]->task_begin)
+			continue;
+		x = fault_at("restore.begin", cr_parts[i]->name, NULL, e);
+		if (x < 0 || (x = cr_parts[i]->task_begin(r, t, e)) < 0)
 			return err_context(e, x, "%s", cr_parts[i]->name);
+	}
 	x = mem_prepare(r, t, e);
 	return x < 0 ? x : mem_map(r, t, e);
 }
@@ -390,7 +399,9 @@ static int stage_build(struct run *run, struct err *e)
 		if (x < 0)
 			return x;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		if (part_has(r, cr_parts[i], cr_parts[i]->build) && (x = cr_parts[i]->build(r, e)) < 0)
+		if (part_has(r, cr_parts[i], cr_parts[i]->build) &&
+		    ((x = fault_at("restore.build", cr_parts[i]->name, NULL, e)) < 0 ||
+		     (x = cr_parts[i]->build(r, e)) < 0))
 			return err_context(e, x, "%s", cr_parts[i]->name);
 		log_debug("restore: %s built in %llu us", cr_parts[i]->name, (unsigned long long)us_lap(&lap));
 	}
@@ -438,7 +449,9 @@ static int stage_files(struct run *run, struct err *e)
 		return x;
 	EACH_TASK(r, t)
 		for (size_t i = 0; i < cr_parts_n; i++)
-			if (cr_parts[i]->task_filled && (x = cr_parts[i]->task_filled(r, t, e)) < 0)
+			if (cr_parts[i]->task_filled &&
+			    ((x = fault_at("restore.filled", cr_parts[i]->name, NULL, e)) < 0 ||
+			     (x = cr_parts[i]->task_filled(r, t, e)) < 0))
 				return err_context(e, x, "process %d: %s", (int)t->nspid,
 						   cr_parts[i]->name);
 	return 0;
@@ -451,11 +464,13 @@ static int task_complete(struct restore *r, struct rtask *t, struct err *e)
 	for (size_t k = 0; k < t->n_threads; k++)
 		for (size_t i = 0; i < cr_parts_n; i++)
 			if (cr_parts[i]->thread_end &&
-			    (x = cr_parts[i]->thread_end(r, t, &t->threads[k], e)) < 0)
+			    ((x = fault_at("restore.thread", cr_parts[i]->name, NULL, e)) < 0 ||
+			     (x = cr_parts[i]->thread_end(r, t, &t->threads[k], e)) < 0))
 				return err_context(e, x, "thread %d: %s", (int)t->threads[k].nstid,
 						   cr_parts[i]->name);
 	for (size_t i = 0; i < cr_parts_n; i++)
-		if (cr_parts[i]->task_end && (x = cr_parts[i]->task_end(r, t, e)) < 0)
+		if (cr_parts[i]->task_end && ((x = fault_at("restore.end", cr_parts[i]->name, NULL, e)) < 0 ||
+					      (x = cr_parts[i]->task_end(r, t, e)) < 0))
 			return err_context(e, x, "%s", cr_parts[i]->name);
 	return 0;
 }
@@ -481,7 +496,9 @@ static int stage_threads(struct run *run, struct err *e)
 		if (x < 0)
 			return x;
 		clock_gettime(CLOCK_MONOTONIC, &lap);
-		if (part_has(r, cr_parts[i], cr_parts[i]->finish) && (x = cr_parts[i]->finish(r, e)) < 0)
+		if (part_has(r, cr_parts[i], cr_parts[i]->finish) &&
+		    ((x = fault_at("restore.finish", cr_parts[i]->name, NULL, e)) < 0 ||
+		     (x = cr_parts[i]->finish(r, e)) < 0))
 			return err_context(e, x, "%s", cr_parts[i]->name);
 		log_debug("restore: %s finished in %llu us", cr_parts[i]->name,
 			  (unsigned long long)us_lap(&lap));
@@ -537,6 +554,8 @@ static int detach_all(struct restore *r, struct err *e)
 
 		if (x < 0)
 			return x;
+		if (i)
+			fault_kill_at("restore", "detached", NULL);
 	}
 	return 0;
 }
@@ -563,7 +582,9 @@ static int stage_leave(struct run *run, struct err *e)
 		guest_dir_remove();
 	EACH_TASK(r, t)
 	{
-		x = task_release(r, t, e);
+		x = fault_at("restore", "release", NULL, e);
+		if (x >= 0)
+			x = task_release(r, t, e);
 		if (x < 0)
 			return err_context(e, x, "leaving process %d", (int)t->nspid);
 	}
@@ -623,10 +644,28 @@ static int stage_pre_resume(struct run *run, struct err *e)
 	return act(run, CR_ACT_PRE_RESUME, e);
 }
 
+/* Who is let go of is not killed any more when we are; an init's end is everybody's, and it is the last. */
+static int resume_guard(struct restore *r, struct err *e)
+{
+	auto_buf text = BUF_INIT;
+	int x = 0;
+
+	if (r->n_tasks < 2 || r->ns & CLONE_NEWPID)
+		return 0;
+	for (size_t i = 0; i < r->n_tasks && x >= 0; i++)
+		x = r->tasks[i]->zombie ? 0 : guard_add_task(&r->guard, &text, r->tasks[i]->pid, e);
+	return x < 0 ? x : guard_add_task(&r->guard, &text, 0, e);
+}
+
 static int stage_resume(struct run *run, struct err *e)
 {
-	int x = detach_all(&run->r, e);
+	int x = resume_guard(&run->r, e);
 	struct err mine = { 0 };
+
+	if (x >= 0)
+		x = detach_all(&run->r, e);
+	if (x >= 0)
+		guard_done(&run->r.guard);
 
 	run->times.finish_us = us_lap(&run->start);
 	run->r.complete = x >= 0;
@@ -663,7 +702,6 @@ static void tree_remove(struct run *run)
 			if (r->tasks[i]->threads[k].tid > 0)
 				end_wait(r->tasks[i]->threads[k].tid);
 	end_wait(r->init_pid);
-	cgroup_unseed(r);
 }
 
 struct stage {
@@ -711,7 +749,11 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 	int x = 0;
 
 	for (size_t i = 0; stages[i].name && x >= 0; i++) {
-		x = stages[i].run(&run, e);
+		x = fault_at("restore", stages[i].name, "before", e);
+		if (x >= 0)
+			x = stages[i].run(&run, e);
+		if (x >= 0 && stages[i + 1].name)
+			x = fault_at("restore", stages[i].name, "after", e);
 		if (x < 0)
 			err_context(e, x, "restore, %s", stages[i].name);
 		else
@@ -720,10 +762,13 @@ int restore_run(const struct restore_opts *o, struct restore_times *ret, pid_t *
 	if (x < 0 && o->opts) {
 		struct err mine = { 0 };
 
+		maker_leave(&run);
 		tree_remove(&run);
 		if (home_return(&run.home, &mine) < 0)
 			log_error("%s", err_text(&mine));
+		guard_undo(&run.r.guard);
 	}
+	guard_done(&run.r.guard);
 	if (ret_pid)
 		*ret_pid = run.r.init_pid;
 	run_done(&run);

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/msg.h"
@@ -198,9 +199,12 @@ static int seed_settle(struct restore *r, int sock, struct err *e)
 		x = userns_maps_write(r, e);
 	if (x >= 0)
 		x = cgroup_seed(r, e);
+	if (x >= 0)
+		x = fault_at("seed", "cgroups", NULL, e);
 	if (x < 0)
 		return x;
 	x = msg_send(sock, NULL, 0, "go", NULL);
+	fault_kill_at("seed", "told", NULL);
 	if (x < 0)
 		return err_sys(e, x, "the first process has ended");
 	do
@@ -225,8 +229,10 @@ int seed_make(struct restore *r, struct err *e)
 	}
 	if (x >= 0)
 		x = seed_clone(r, sock, e);
-	if (x > 0)
+	if (x > 0) {
 		r->init_pid = x;
+		x = fault_at("seed", "born", NULL, e);
+	}
 	y = home_return(&home, &back);
 	if (x >= 0 && y < 0)
 		x = err_set(e, y, "%s", err_text(&back));

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "core.pb-c.h"
@@ -27,6 +28,8 @@
 #include "tcp-stream.pb-c.h"
 
 #define BUFFER_MAX (1u << 20) /* of one file; more is written at once */
+#define INVENTORY_IMG "inventory.img"
+#define INVENTORY_UNDONE INVENTORY_IMG ".new"
 
 struct out { /* a file in the making */
 	struct buf b;
@@ -111,8 +114,12 @@ static int out_flush(struct folder *f, struct out *o, struct err *e)
 	int r = 0;
 
 	out_name(f, o, name);
+	if (o == &f->out[REC_INVENTORY])
+		snprintf(name, sizeof(name), INVENTORY_UNDONE);
 	if (o->fd < 0)
 		r = file_make(f, name, &o->fd, e);
+	if (r >= 0)
+		r = fault_at("image", "made", NULL, e);
 	if (r < 0)
 		return r;
 	r = fd_write_full(o->fd, o->b.data, o->b.len);
@@ -123,10 +130,23 @@ static int out_flush(struct folder *f, struct out *o, struct err *e)
 	return 0;
 }
 
+/* Whoever sees it sees all of it. */
+static int inventory_name(struct folder *f, struct err *e)
+{
+	if (renameat2(f->dir, INVENTORY_UNDONE, f->dir, INVENTORY_IMG, RENAME_NOREPLACE) < 0 &&
+	    (errno != EINVAL || renameat(f->dir, INVENTORY_UNDONE, f->dir, INVENTORY_IMG) < 0))
+		return err_sys(e, -errno, "making %s", INVENTORY_IMG);
+	/* To be taken away again by its new name. */
+	snprintf(f->made[f->n_made - 1], FOLDER_NAME_MAX, INVENTORY_IMG);
+	return 0;
+}
+
 static int out_finish(struct folder *f, struct out *o, struct err *e)
 {
 	int r = o->begun ? out_flush(f, o, e) : 0;
 
+	if (r >= 0 && o->begun && o == &f->out[REC_INVENTORY])
+		r = inventory_name(f, e);
 	fd_close(&o->fd);
 	o->begun = false;
 	return r;
@@ -691,7 +711,7 @@ int sink_folder_new(int dir_fd, struct sink **ret, struct err *e)
 {
 	struct folder *f;
 
-	if (faccessat(dir_fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (faccessat(dir_fd, INVENTORY_IMG, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return err_set(e, -EEXIST, "the folder for images has a checkpoint in it already");
 	f = calloc(1, sizeof(*f));
 	if (!f)

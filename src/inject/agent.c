@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "inject/prog.h"
@@ -127,11 +128,14 @@ int agent_run_fds(struct agent *a, struct aprog *p, const int *fds, size_t n_fds
 	ssize_t n;
 
 	r = aprog_pack(p, a->data_len, &msg, &len, e);
+	if (r >= 0)
+		r = fault_at("agent", "call", NULL, e);
 	if (r < 0)
 		return r;
 	r = fd_send(a->sock, msg, len, fds, n_fds);
 	if (r < 0)
 		return gone(a, r, e);
+	fault_kill_at("agent", "called", NULL);
 	n = fd_recv(a->sock, msg, len, back, &n_back);
 	if (n <= 0)
 		return gone(a, (int)n, e);

@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "inject/internal.h"
 
@@ -109,7 +110,10 @@ static int thread_send(pid_t tid, const struct user_regs_struct *gp, struct err 
 {
 	int r = seize_set_gp(tid, gp, e);
 
-	return r < 0 ? r : seize_set_mask(tid, ~0ull, e);
+	fault_kill_at("inject", "sent", NULL);
+	r = r < 0 ? r : seize_set_mask(tid, ~0ull, e);
+	fault_kill_at("inject", "masked", NULL);
+	return r;
 }
 
 /* The thread is at the exit of its mmap; the site's stub is behind it. */
@@ -126,9 +130,13 @@ static int blob_start(struct agent *a, struct err *e)
 	p->users = 1;
 	r = stub_write(a, true, &leave, e);
 	if (r >= 0)
+		r = fault_at("inject", "mapped", NULL, e);
+	if (r >= 0)
 		r = proc_blob_write(p, e);
 	if (r >= 0)
 		r = proc_slot_write(p, a->slot, true, leave, -1, e);
+	if (r >= 0)
+		r = fault_at("inject", "written", NULL, e);
 	if (r < 0)
 		return r;
 	if (p->writable)
@@ -155,7 +163,10 @@ int agent_channel_watch(struct agent *a, struct err *e)
 	long got;
 	int r;
 
+	fault_kill_at("inject", "running", NULL);
 	r = call_watch(a->tid, SYS_socketpair, &got, e);
+	if (r >= 0)
+		r = fault_at("inject", "channel", NULL, e);
 	if (r < 0)
 		return r;
 	if (got < 0)
@@ -167,7 +178,8 @@ int agent_channel_watch(struct agent *a, struct err *e)
 	if (r < 0)
 		return r;
 	a->channel = s.pair[0];
-	return seize_cont(a->tid, e);
+	r = fault_at("inject", "fetched", NULL, e);
+	return r < 0 ? r : seize_cont(a->tid, e);
 }
 
 static void site_restore(struct agent_proc *p)
@@ -206,6 +218,7 @@ static int blob_map(struct agent *a, uint64_t addr, struct err *e)
 	r = stub_write(a, true, &leave, e);
 	if (r < 0)
 		return r;
+	fault_kill_at("inject", "stub", NULL);
 	/* Writable and executable at once saves the mprotect; policies forbid it (PR_SET_MDWE). */
 	p->writable = true;
 	r = blob_mmap(a, addr, true, &got, e);
@@ -319,6 +332,7 @@ static int thread_enter(struct agent *a, struct err *e)
 		r = users_set(p, p->users + 1, e);
 	if (r < 0)
 		return r;
+	fault_kill_at("inject", "thread", NULL);
 	gp = a->gp;
 	arch_regs_call(&gp, p->base + AGENT_ENTRY_RUN, 0, none);
 	gp.rdi = a->slot;
@@ -373,11 +387,14 @@ static int leave_start(struct agent *a, struct err *e)
 		r = seize_interrupt(a->tid, e);
 	if (r < 0)
 		return r;
+	fault_kill_at("cure", "interrupted", NULL);
 	arch_regs_call(&gp, a->p->base + AGENT_ENTRY_LEAVE, 0, args);
 	gp.rsp = a->slot + a->slot_len;
 	r = seize_set_gp(a->tid, &gp, e);
+	fault_kill_at("cure", "leaving", NULL);
 	if (r >= 0)
 		r = call_watch(a->tid, SYS_close, &got, e);
+	fault_kill_at("cure", "closed", NULL);
 	if (r >= 0)
 		fd_close(&a->sock);
 	return r;
@@ -393,8 +410,10 @@ static int cure_thread(struct agent *a, struct err *e)
 		r = seize_settle(a->tid, e);
 	if (r >= 0)
 		r = seize_set_mask(a->tid, a->sigmask, e);
+	fault_kill_at("cure", "thread-mask", NULL);
 	if (r >= 0)
 		r = seize_set_gp(a->tid, &a->gp, e);
+	fault_kill_at("cure", "thread-home", NULL);
 	if (r >= 0)
 		r = users_set(a->p, a->p->users - 1, e);
 	return r;
@@ -409,10 +428,12 @@ static int leader_home(struct agent *a, struct err *e)
 
 	if (r >= 0 && got < 0)
 		r = err_sys(e, (int)got, "unmapping the agent");
+	fault_kill_at("cure", "unmapped", NULL);
 	if (r >= 0)
 		r = seize_settle(a->tid, e);
 	if (r >= 0)
 		r = seize_set_mask(a->tid, a->sigmask, e);
+	fault_kill_at("cure", "mask", NULL);
 	return r < 0 ? r : seize_set_gp(a->tid, &a->gp, e);
 }
 
@@ -434,6 +455,7 @@ static int cure_leader(struct agent *a, struct err *e)
 		r = p->users == 1 ? leader_home(a, e) : home_bring(a, e);
 	if (r < 0)
 		return r;
+	fault_kill_at("cure", "home", NULL);
 	site_restore(p);
 	p->base = 0;
 	return 0;

@@ -1,12 +1,14 @@
 #include "inject/seize.h"
 
 #include <elf.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -100,14 +102,51 @@ int seize_wait_status(pid_t tid, int *ret_status, struct err *e)
 	return 0;
 }
 
+/* A stop sends SIGCHLD, which is blocked meanwhile and so wakes us at once; where the caller's parent had it ignored
+ * none comes, and we look again after a step. */
+static int wait_status_ms(pid_t tid, int timeout_ms, int *ret_status, struct err *e)
+{
+	struct timespec start, now, step = { 0, 2000000 };
+	sigset_t chld, old;
+	int st, r;
+
+	if (timeout_ms < 0)
+		return seize_wait_status(tid, ret_status, e);
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	sigprocmask(SIG_BLOCK, &chld, &old);
+	while ((r = waitpid(tid, &st, __WALL | WNOHANG)) == 0) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 >= timeout_ms)
+			break;
+		sigtimedwait(&chld, NULL, &step);
+	}
+	r = r < 0 ? -errno : r;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (r < 0)
+		return err_sys(e, r, "waiting for thread %d", tid);
+	if (r == 0)
+		return err_set(e, -ETIMEDOUT, "thread %d does not stop (it may wait for a device or a file server)", tid);
+	if (!WIFSTOPPED(st))
+		return err_set(e, -ESRCH, "thread %d ended", tid);
+	*ret_status = st;
+	return 0;
+}
+
 int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e)
+{
+	return seize_wait_ms(tid, -1, ret_group_stop, e);
+}
+
+int seize_wait_ms(pid_t tid, int timeout_ms, bool *ret_group_stop, struct err *e)
 {
 	int st, r;
 
 	for (;;) {
 		long sig = 0;
 
-		r = seize_wait_status(tid, &st, e);
+		r = wait_status_ms(tid, timeout_ms, &st, e);
 		if (r < 0)
 			return r;
 		if (st >> 16 == PTRACE_EVENT_STOP)

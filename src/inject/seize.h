@@ -37,6 +37,8 @@ int seize_bind(pid_t tid, struct err *e);
 /* Waits for the stop.  *ret_group_stop (may be NULL) tells that the thread is in a job-control stop
  * (SIGSTOP and friends) of its own.  -ESRCH: it ended instead. */
 int seize_wait(pid_t tid, bool *ret_group_stop, struct err *e);
+/* The same, but -ETIMEDOUT when it has not stopped by then (it waits for a device, or a file server). */
+int seize_wait_ms(pid_t tid, int timeout_ms, bool *ret_group_stop, struct err *e);
 /* Lets it go; state is untouched. */
 int seize_detach(pid_t tid, struct err *e);
 

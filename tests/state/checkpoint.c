@@ -43,12 +43,15 @@ static void enter(const struct ct *c, bool userns)
 }
 
 /* Exit status; output goes to the file `out`. */
-static int run(const struct place *p, enum checkpoint_how how, const struct ct *c, const char *out, char **argv)
+static int run(const struct place *p, enum checkpoint_how how, const struct ct *c, const char *out, const char *fault,
+	       char **argv)
 {
 	pid_t pid = fork();
 	int status;
 
 	if (pid == 0) {
+		if (fault)
+			setenv("GODWIT_FAULT", fault, 1);
 		int fd = open(out, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644), null_fd = open("/dev/null", O_RDONLY);
 
 		if (fd < 0 || null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
@@ -93,60 +96,65 @@ static void last_line(const char *file, struct move_result *ret, const char *wha
 
 /* ---- the two halves ---- */
 
-struct paths {
-	char images[400], out[400], pidfile[420]; /* as the engine sees them, but for out */
-	char pid_here[420];
-	const char *engine;
-};
-
-static int dump(const struct place *p, enum checkpoint_how how, const struct paths *f, bool verbose, struct ct *c,
-		struct move_result *ret)
+void checkpoint_init(struct checkpoint *k, const struct place *p, enum checkpoint_how how, const char *engine,
+		     bool verbose)
 {
+	*k = (struct checkpoint){ .place = p, .how = how, .verbose = verbose,
+				  .engine = how == CHECKPOINT_HOST ? "/test/engine" : engine };
+	/* What is restored is ours to reap when the engine has gone. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
+int checkpoint_folder(struct checkpoint *k)
+{
+	const struct place *p = k->place;
+	bool inside = k->how == CHECKPOINT_HOST;
+
+	snprintf(k->here, sizeof(k->here), "%s/work/ck%u", p->root, ++k->count);
+	snprintf(k->images, sizeof(k->images), "%s/work/ck%u", inside ? "" : p->root, k->count);
+	snprintf(k->out, sizeof(k->out), "%s/out%u", p->dir, k->count);
+	return mkdir(k->here, 0700) < 0 || (p->userns && inside && chown(k->here, MAP_FIRST, MAP_FIRST) < 0) ? -1 : 0;
+}
+
+int checkpoint_dump(const struct checkpoint *k, const struct ct *c, bool leave_running, const char *fault)
+{
+	bool host = k->how == CHECKPOINT_HOST;
 	char tree[16], *argv[ARGS_MAX];
 	size_t n = 0;
-	int status;
 
-	snprintf(tree, sizeof(tree), "%d", how == CHECKPOINT_HOST ? 2 : (int)c->init);
-	for (const char *const *o = (const char *const[]){ "timeout", END_TIMEOUT_S, f->engine, "dump", "-t", tree, "-D",
-							   f->images, verbose ? "-v4" : "-v2", NULL }; *o; o++)
+	snprintf(tree, sizeof(tree), "%d", host ? 2 : (int)c->init);
+	for (const char *const *o = (const char *const[]){ "timeout", END_TIMEOUT_S, k->engine, "dump", "-t", tree, "-D",
+							   k->images, k->verbose ? "-v4" : "-v2", NULL }; *o; o++)
 		args_add(argv, &n, *o);
 	for (size_t i = 0; options[i]; i++)
 		args_add(argv, &n, options[i]);
-	if (how == CHECKPOINT_TREE) {
+	if (leave_running)
+		args_add(argv, &n, "--leave-running");
+	if (!host) {
 		args_add(argv, &n, "--ext-mount-map");
 		args_add(argv, &n, "auto");
 	}
-	status = run(p, how, c, f->out, argv);
-	if (status == 0)
-		return 0;
-	last_line(f->out, ret, "dump");
-	ret->refused = status == 3;
-	return -1;
+	return run(k->place, k->how, c, k->out, fault, argv);
 }
 
-static int restore(const struct place *p, enum checkpoint_how how, const struct paths *f, bool verbose, struct ct *c,
-		   struct move_result *ret)
+int checkpoint_restore(const struct checkpoint *k, const struct ct *c, const char *fault)
 {
-	char *argv[ARGS_MAX];
+	char *argv[ARGS_MAX], pidfile[440];
 	size_t n = 0;
-	int status;
 
-	for (const char *const *o = (const char *const[]){ "timeout", END_TIMEOUT_S, f->engine, "restore", "-d", "-D",
-							   f->images, "--pidfile", f->pidfile, verbose ? "-v4" : "-v2",
+	snprintf(pidfile, sizeof(pidfile), "%s/pid", k->images);
+	for (const char *const *o = (const char *const[]){ "timeout", END_TIMEOUT_S, k->engine, "restore", "-d", "-D",
+							   k->images, "--pidfile", pidfile, k->verbose ? "-v4" : "-v2",
 							   NULL }; *o; o++)
 		args_add(argv, &n, *o);
 	for (size_t i = 0; options[i]; i++)
 		args_add(argv, &n, options[i]);
-	if (how == CHECKPOINT_TREE) {
-		for (const char *const *o = (const char *const[]){ "--ext-mount-map", "auto", "--root", p->root, NULL }; *o;
-		     o++)
+	if (k->how == CHECKPOINT_TREE) {
+		for (const char *const *o = (const char *const[]){ "--ext-mount-map", "auto", "--root", k->place->root,
+								   NULL }; *o; o++)
 			args_add(argv, &n, *o);
 	}
-	status = run(p, how, c, f->out, argv);
-	if (status == 0)
-		return 0;
-	last_line(f->out, ret, "restore");
-	return -1;
+	return run(k->place, k->how, c, k->out, fault, argv);
 }
 
 /* The init tells in a file that its child has ended, which it was meant to. */
@@ -169,35 +177,49 @@ static int pid_read(const char *path, pid_t *ret)
 	return *ret > 0 ? 0 : -1;
 }
 
+int checkpoint_ended(const struct checkpoint *k, struct ct *c)
+{
+	if (k->how == CHECKPOINT_HOST)
+		end_forget(k->place);
+	else if (waitpid(c->init, NULL, 0) < 0)
+		return -1;
+	return 0;
+}
+
+int checkpoint_begun(const struct checkpoint *k, struct ct *c)
+{
+	char path[440];
+
+	snprintf(path, sizeof(path), "%s/pid", k->here);
+	return k->how == CHECKPOINT_TREE ? pid_read(path, &c->init) : 0;
+}
+
 int checkpoint_run(const struct place *p, enum checkpoint_how how, const char *engine, bool verbose, struct ct *c,
 		   struct move_result *ret)
 {
-	struct paths f = { .engine = how == CHECKPOINT_HOST ? "/test/engine" : engine };
-	const char *base = how == CHECKPOINT_HOST ? "" : p->root;
-	static unsigned count;
-	char here[400];
+	static struct checkpoint k;
+	unsigned count = k.count;
+	int status;
 
 	*ret = (struct move_result){ 0 };
-	snprintf(here, sizeof(here), "%s/work/ck%u", p->root, ++count);
-	snprintf(f.images, sizeof(f.images), "%s/work/ck%u", base, count);
-	snprintf(f.pidfile, sizeof(f.pidfile), "%s/pid", f.images);
-	snprintf(f.pid_here, sizeof(f.pid_here), "%s/pid", here);
-	snprintf(f.out, sizeof(f.out), "%s/out%u", p->dir, count);
-	if (mkdir(here, 0700) < 0 || (p->userns && how == CHECKPOINT_HOST && chown(here, MAP_FIRST, MAP_FIRST) < 0))
+	checkpoint_init(&k, p, how, engine, verbose);
+	k.count = count;
+	if (checkpoint_folder(&k) < 0)
 		return -1;
-	/* What is restored is ours to reap when the engine has gone. */
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (dump(p, how, &f, verbose, c, ret) < 0)
+	status = checkpoint_dump(&k, c, false, NULL);
+	if (status) {
+		last_line(k.out, ret, "dump");
+		ret->refused = status == 3;
 		return -1;
-	if (how == CHECKPOINT_HOST)
-		end_forget(p);
-	else
-		waitpid(c->init, NULL, 0);
-	if (restore(p, how, &f, verbose, c, ret) < 0)
+	}
+	checkpoint_ended(&k, c);
+	if (checkpoint_restore(&k, c, NULL)) {
+		last_line(k.out, ret, "restore");
 		return -1;
+	}
 	if (verbose)
-		last_line(f.out, ret, "log");
-	if (how == CHECKPOINT_TREE && pid_read(f.pid_here, &c->init) < 0) {
+		last_line(k.out, ret, "log");
+	if (checkpoint_begun(&k, c) < 0) {
 		snprintf(ret->text, sizeof(ret->text), "restore wrote no pid");
 		return -1;
 	}

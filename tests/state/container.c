@@ -305,7 +305,8 @@ static _Noreturn void between(const struct place *p, struct ct *c, char *const a
 
 static int cgroup_make(struct place *p, struct ct *c, struct err *e)
 {
-	snprintf(c->cgroup, sizeof(c->cgroup), "%s/gw-state-%d-%u", p->cgroup_top, (int)getpid(), p->n_made++);
+	/* Unique like the folder: a runner may be the first process of a PID namespace. */
+	snprintf(c->cgroup, sizeof(c->cgroup), "%s/%s-%u", p->cgroup_top, strrchr(p->dir, '/') + 1, p->n_made++);
 	if (mkdir(c->cgroup, 0755) < 0)
 		return err_sys(e, -errno, "%s", c->cgroup);
 	c->cgroup_fd = open(c->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

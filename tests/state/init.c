@@ -36,7 +36,8 @@ int main(int argc, char **argv)
 
 		if (pid == 2)
 			ended(status);
+		/* A restored tree, or what is left of one that failed, becomes a child later. */
 		if (pid < 0 && errno == ECHILD)
-			pause();
+			usleep(20000);
 	}
 }

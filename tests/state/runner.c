@@ -1,7 +1,7 @@
 /* runner - runs one state program: in a source container, through moves, to its verdict.
  *
  *	runner [--flavour privileged|userns] [--rounds N] [--no-compare] [--expect-refusal WORD]
- *	       [--net] [--no-bpf] [-v] [--via COMMAND] [--checkpoint tree|host] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
+ *	       [--net] [--no-bpf] [-v] [--via COMMAND] [--checkpoint tree|host] [--walk stages|all] --engine FILE --guest FILE --init FILE PROGRAM [ARGS]
  *
  * Exit: 0 passed, 1 failed, 77 skipped. */
 #include <errno.h>
@@ -21,6 +21,7 @@
 #include "container.h"
 #include "move.h"
 #include "snapshot.h"
+#include "walk.h"
 #include "sys/freezer.h"
 #include "sys/procfs.h"
 
@@ -32,6 +33,7 @@ struct options {
 	unsigned rounds, faults;
 	bool compare, verbose, keep;
 	enum checkpoint_how checkpoint;
+	const char *walk;
 };
 
 /* Content of /work/NAME once it is there; NULL: it did not come. */
@@ -189,6 +191,17 @@ static int checkpoint_round(struct options *o, struct ct *c)
 	return -1;
 }
 
+/* Dumps and restores that fail at every moment. */
+static int walk(struct options *o, struct ct *c)
+{
+	static struct walk w;
+
+	w.c = c;
+	w.all = strcmp(o->walk, "all") == 0;
+	checkpoint_init(&w.k, &o->place, o->checkpoint, o->engine, o->verbose);
+	return walk_run(&w) < 0 ? say(FAILED, w.text) : verdict_wait(o, c);
+}
+
 /* Moves that fail at random moments: each leaves the container as it was. */
 static int fault_run(struct options *o, struct ct *c, unsigned n)
 {
@@ -262,6 +275,10 @@ static int program_run(struct options *o, char *const argv[], struct ct *c)
 		if (v >= 0)
 			return v;
 	}
+	if (o->walk) {
+		usleep(30000);
+		return walk(o, c);
+	}
 	for (unsigned i = 0; i < o->rounds; i++) {
 		/* Time to reach the wait (or whatever it does meanwhile). */
 		usleep(30000);
@@ -307,6 +324,7 @@ int main(int argc, char **argv)
 					       { "policy", required_argument, NULL, 'p' },
 					       { "via", required_argument, NULL, 'V' },
 					       { "checkpoint", required_argument, NULL, 'c' },
+					       { "walk", required_argument, NULL, 'w' },
 					       { "keep", no_argument, NULL, 'k' },
 					       { NULL, 0, NULL, 0 } };
 	struct options o = { .rounds = 1, .compare = true };
@@ -329,6 +347,7 @@ int main(int argc, char **argv)
 		case 'p': o.place.policy = strcmp(optarg, "other") == 0 ? 2 : 1; break;
 		case 'V': o.place.via = optarg; break;
 		case 'c': o.checkpoint = strcmp(optarg, "host") == 0 ? CHECKPOINT_HOST : CHECKPOINT_TREE; break;
+		case 'w': o.walk = optarg; break;
 		case 'k': o.keep = true; break;
 		case 'v': o.verbose = true; break;
 		default: return FAILED;
@@ -340,6 +359,8 @@ int main(int argc, char **argv)
 		return say(SKIPPED, "this needs root");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	srand((unsigned)getpid());
+	if (o.walk && walk_apart() < 0)
+		return say(FAILED, "the runner cannot be set apart");
 	signal(SIGPIPE, SIG_IGN);
 	if (o.place.net.on && (net_make(&o.place.net) < 0 || net_peer(&o.place.net, argv[optind]) < 0))
 		return say(FAILED, "the network of the test cannot be made");

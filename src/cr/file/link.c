@@ -17,6 +17,7 @@
 #include "cr/file/kinds.h"
 #include "cr/file/link.h"
 #include "cr/file/table.h"
+#include "cr/guard.h"
 
 #include "remap-file-path.pb-c.h"
 
@@ -65,6 +66,11 @@ static int link_make(struct dump *d, const struct ofile *f, struct table_link *l
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", f->lfd);
 	for (unsigned i = 0; i < TRIES && r == -EEXIST; i++) {
 		snprintf(name, sizeof(name), LINK_NAME "%u", f->id + i);
+		if (faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		r = d->guard ? guard_add(d->guard, "link", name, dir, e) : 0;
+		if (r < 0)
+			return r;
 		r = linkat(AT_FDCWD, self, dir, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 	}
 	if (r < 0)

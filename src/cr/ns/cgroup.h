@@ -12,7 +12,7 @@ struct hierarchy {
 	char *controllers; /* "": v2 */
 	int fd;		   /* the container's own folder in it */
 	char *path;	   /* that folder's, in the hierarchy as we see it; NULL where nobody asks */
-	size_t n_made;	   /* restore: how many folders of the path were made, from its end */
+	bool made;	   /* restore: it, or what it is in, was not there */
 	bool shared;	   /* dump: processes that are not of the tree are in it too */
 };
 struct hierarchies {
@@ -31,16 +31,16 @@ char *cgroup_path_in(const char *text, const char *controllers);
 
 /* The same for a tree that is no container of liblxc's: its own folder is the one that its first process is in. */
 int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e);
-/* Opens, or with `make` makes, the folder at this path; no symbolic links, no "..".  Fills in path and n_made.
+/* Opens, or with `make` makes, the folder at this path; no symbolic links, no "..".  What is made is told to the guard.
  * -ENODEV without a sentence: this host has no such hierarchy. */
-int hierarchy_make(const char *controllers, const char *path, bool make, struct hierarchy *ret, struct err *e);
+struct guard;
+int hierarchy_make(const char *controllers, const char *path, bool make, struct guard **g, struct hierarchy *ret,
+		   struct err *e);
 /* Is it the hierarchy that this mount shows? */
 bool hierarchy_is(const char *fstype, const char *options, const char *controllers);
 /* Does a caller mean this hierarchy by the name?  It is a controller's, or CGROUP_UNIFIED for v2. */
 bool hierarchy_has(const char *controllers, const char *name);
 #define CGROUP_UNIFIED "unified"
-/* Removes what was made, with all that is below it and holds no process. */
-void hierarchy_unmake(struct hierarchy *h);
 
 /* Settings that travel; early: before processes can be put into the group (v1's cpuset), or others made below it. */
 bool cgroup_setting_known(const char *name, bool *ret_early);

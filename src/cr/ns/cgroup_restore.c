@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cr/cr.h"
+#include "cr/guard.h"
 #include "cr/ns/cgroup.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
@@ -220,12 +221,27 @@ static void early_set(const struct group *g, int dir)
 	}
 }
 
+/* A container that liblxc has started goes as a whole where its restore fails. */
+static int group_tell(struct restore *r, const GwCgroup *m, int own, struct err *e)
+{
+	char text[PATH_MAX + 8];
+
+	if (!r->opts || faccessat(own, m->path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	snprintf(text, sizeof(text), "1 %s", m->path);
+	return guard_add(&r->guard, "cgroups", text, own, e);
+}
+
 static int group_make(struct restore *r, struct group *g, struct err *e)
 {
 	const GwCgroup *m = g->m;
 	auto_fd int dir = -1;
 
 	if (*m->path && may_make(r)) {
+		int told = group_tell(r, m, g->own, e);
+
+		if (told < 0)
+			return told;
 		*g->made = mkdirat(g->own, m->path, 0755) == 0;
 		if (!*g->made && errno != EEXIST)
 			return err_sys(e, -errno, "making it");
@@ -416,7 +432,7 @@ static int seed_join(struct restore *r, struct hierarchies *h, struct group *g, 
 
 	if (*m->path || !path || h->n == HIERARCHIES_MAX)
 		return 0;
-	ret = hierarchy_make(m->controllers, path, may_make(r), x, e);
+	ret = hierarchy_make(m->controllers, path, may_make(r), &r->guard, x, e);
 	if (ret == -ENODEV) {
 		log_warn("this host has no cgroup hierarchy \"%s\"", m->controllers);
 		return 0;
@@ -424,7 +440,7 @@ static int seed_join(struct restore *r, struct hierarchies *h, struct group *g, 
 	if (ret < 0)
 		return ret;
 	h->n++;
-	*g->made = x->n_made > 0;
+	*g->made = x->made;
 	/* The root of a hierarchy is always there. */
 	if (must_be_new(r) && !given && !*g->made && path[1])
 		return err_set(e, -EEXIST, "the cgroup %s:%s is there already, and --manage-cgroups=strict makes all of them",
@@ -490,14 +506,6 @@ int cgroup_mount_open(struct restore *r, const MntEntry *m)
 		}
 	}
 	return -ENOENT;
-}
-
-void cgroup_unseed(struct restore *r)
-{
-	struct groups *gs = r->part_data[NS_DATA_CGROUP];
-
-	for (size_t i = 0; gs && i < gs->h.n; i++)
-		hierarchy_unmake(&gs->h.list[i]);
 }
 
 void cgroup_restore_done(struct restore *r)

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cr/guard.h"
 #include "cr/ns/cgroup.h"
 #include "cr/ns/mounts.h"
 #include "cr/ns/util.h"
@@ -259,9 +260,30 @@ static void cpuset_fill(int parent, int dir)
 	}
 }
 
-static int path_walk(int top, const char *path, bool make, struct hierarchy *h)
+static size_t pieces(const char *path)
+{
+	size_t n = 0;
+
+	for (const char *p = path; *p; p += strcspn(p, "/")) {
+		p += strspn(p, "/");
+		n += *p != '\0';
+	}
+	return n;
+}
+
+/* From the first folder that is not there on all are made. */
+static int guard_tell(struct guard **g, int top, const char *path, size_t n, struct err *e)
+{
+	char text[PATH_MAX + 32];
+
+	snprintf(text, sizeof(text), "%zu %s", n, path + strspn(path, "/"));
+	return guard_add(g, "cgroups", text, top, e);
+}
+
+static int path_walk(int top, const char *path, bool make, struct guard **g, bool *ret_made, struct err *e)
 {
 	int dir = fcntl(top, F_DUPFD_CLOEXEC, 0);
+	bool told = false;
 
 	for (const char *p = path; dir >= 0 && *p;) {
 		size_t n = strcspn(p, "/");
@@ -274,22 +296,27 @@ static int path_walk(int top, const char *path, bool make, struct hierarchy *h)
 		}
 		parent = dir;
 		if (n > NAME_MAX || strncmp(p, "..", n < 2 ? 2 : n) == 0)
-			return -EINVAL;
+			return err_set(e, -EINVAL, "%s is no path of a cgroup", path);
 		snprintf(name, sizeof(name), "%.*s", (int)n, p);
-		if (make && mkdirat(parent, name, 0755) == 0)
-			h->n_made++;
-		else if (make && errno != EEXIST)
-			return -errno;
+		if (make && !told && faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT) {
+			int r = guard_tell(g, top, path, pieces(p), e);
+
+			if (r < 0)
+				return r;
+			told = *ret_made = true;
+		}
+		if (make && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
+			return err_sys(e, -errno, "%s", path);
 		dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir < 0)
-			return -errno;
-		cpuset_fill(parent, dir);
+		if (dir >= 0)
+			cpuset_fill(parent, dir);
 		p += n;
 	}
-	return dir < 0 ? -errno : dir;
+	return dir < 0 ? err_sys(e, -errno, "%s", path) : dir;
 }
 
-int hierarchy_make(const char *controllers, const char *path, bool make, struct hierarchy *ret, struct err *e)
+int hierarchy_make(const char *controllers, const char *path, bool make, struct guard **g, struct hierarchy *ret,
+		   struct err *e)
 {
 	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), top = -1;
 	struct mnts all = { 0 };
@@ -304,58 +331,16 @@ int hierarchy_make(const char *controllers, const char *path, bool make, struct 
 		return -ENODEV;
 	ret->controllers = strdup(controllers);
 	ret->path = strdup(path);
-	ret->fd = ret->controllers && ret->path ? path_walk(top, path, make, ret) : -ENOMEM;
+	ret->fd = ret->controllers && ret->path && strlen(path) < PATH_MAX ? path_walk(top, path, make, g, &ret->made, e) :
+									     err_sys(e, -ENOMEM, "cgroups");
 	if (ret->fd >= 0)
 		return 0;
 	r = ret->fd == -ENOENT && !make ?
 		    err_set(e, -ENOENT, "the cgroup %s:%s is not there, and the mode of --manage-cgroups makes none",
 			    controllers, path) :
-		    err_sys(e, ret->fd, "making the cgroup %s:%s", controllers, path);
+		    err_context(e, ret->fd, "making a cgroup of \"%s\"", controllers);
 	ret->fd = -1;
 	free(ptr_take(ret->controllers));
 	free(ptr_take(ret->path));
 	return r;
-}
-
-static void below_remove(int dir, unsigned depth)
-{
-	int fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
-	DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
-
-	if (!list) {
-		fd_close(&fd);
-		return;
-	}
-	rewinddir(list);
-	while (depth < 64 && (de = readdir(list))) {
-		auto_fd int sub = -1;
-
-		if (de->d_type != DT_DIR || de->d_name[0] == '.')
-			continue;
-		sub = openat(dir, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (sub >= 0)
-			below_remove(sub, depth + 1);
-		unlinkat(dir, de->d_name, AT_REMOVEDIR);
-	}
-	closedir(list);
-}
-
-void hierarchy_unmake(struct hierarchy *h)
-{
-	char *path = h->path;
-
-	if (!h->n_made || h->fd < 0 || !path)
-		return;
-	below_remove(h->fd, 0);
-	for (; h->n_made; h->n_made--) {
-		auto_fd int up = openat(h->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		char *slash = strrchr(path, '/');
-
-		if (up < 0 || !slash || unlinkat(up, slash + 1, AT_REMOVEDIR) < 0)
-			return;
-		*slash = '\0';
-		fd_close(&h->fd);
-		h->fd = fd_take(&up);
-	}
 }

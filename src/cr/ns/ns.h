@@ -53,7 +53,6 @@ int net_links_make(struct restore *r, struct err *e);
 int net_loopback_up(struct err *e);
 int cgroup_seed(struct restore *r, struct err *e);
 /* After a failure, when all of the tree is gone: what was made of them goes. */
-void cgroup_unseed(struct restore *r);
 
 /* Instants of a clock, in ns: from our time namespace to the container's, and back.  Clocks that have no
  * namespaces are the same. */

@@ -23,8 +23,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "cr/file/file.h"
+#include "cr/guard.h"
 #include "cr/sock/unix.h"
 
 #ifndef SIOCUNIXFILE
@@ -139,6 +141,22 @@ static int node_dress(struct restore *r, const struct usk *s, const char *name, 
 	return 0;
 }
 
+/* A node that was not there before goes again where the restore fails. */
+static int node_guard(struct restore *r, const char *name, struct err *e)
+{
+	const char *slash = strrchr(name, '/');
+	char folder[sizeof(((struct sockaddr_un *)0)->sun_path) + 2];
+	auto_fd int dir = -1;
+
+	if (!r->opts)
+		return 0;
+	snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - name) + 1 : 1, slash ? name : ".");
+	dir = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return err_sys(e, -errno, "the folder of unix socket %s", name);
+	return guard_add(&r->guard, "socket", slash ? slash + 1 : name, dir, e);
+}
+
 static int bind_in_place(struct restore *r, const struct usk *s, const char *name, int fd,
 			 const struct sockaddr_un *sa, socklen_t len, struct err *e)
 {
@@ -147,6 +165,7 @@ static int bind_in_place(struct restore *r, const struct usk *s, const char *nam
 	struct place p;
 	struct stat st;
 	int ret, back;
+	mode_t mask;
 
 	if (ro && (!ro->value.len || ro->value.data[ro->value.len - 1]))
 		return err_set(e, -EINVAL, "unix socket %s: its root makes no sense", name);
@@ -158,10 +177,21 @@ static int bind_in_place(struct restore *r, const struct usk *s, const char *nam
 	if (ret < 0)
 		return err_sys(e, ret, "the folder of unix socket %s", name);
 	/* The node came with the disk; bind() wants to make it itself. */
-	if (lstat(name, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(name) < 0)
-		ret = err_sys(e, -errno, "unix socket %s", name);
+	if (lstat(name, &st) == 0) {
+		if (S_ISSOCK(st.st_mode) && unlink(name) < 0)
+			ret = err_sys(e, -errno, "unix socket %s", name);
+	} else {
+		ret = node_guard(r, name, e);
+	}
+	/* Born with its mode: there is no moment at which a stranger may connect, or a kill leaves another one. */
+	mask = umask(0077);
+	if (s->u->file_perms)
+		umask(~s->u->file_perms->mode & 0777);
 	if (ret == 0 && bind(fd, (const struct sockaddr *)sa, len) < 0)
 		ret = err_sys(e, -errno, "unix socket %s cannot be bound", name);
+	umask(mask);
+	if (ret == 0)
+		ret = fault_at("unix", "bound", NULL, e);
 	if (ret == 0)
 		ret = node_dress(r, s, name, e);
 	back = place_leave(&p);

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -506,6 +507,7 @@ int tree_kill(struct dump *d, struct err *e)
 		if (!d->tasks[i]->zombie &&
 		    syscall(SYS_pidfd_send_signal, d->tasks[i]->pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 			return err_sys(e, -errno, "ending process %d", (int)d->tasks[i]->nspid);
+	fault_kill_at("dump", "ended", NULL);
 	/* Our tracees: not gone for their parents before we have heard of it.  An init's end waits for that of all the
 	 * others, a leader's for that of its threads. */
 	for (size_t i = d->n_tasks; i-- > 0;) {
