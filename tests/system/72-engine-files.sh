@@ -189,7 +189,7 @@ for a in sh sleep cat stty; do ln -s busybox root/bin/$a; done
 cat >root/job <<'X'
 #!/bin/sh
 n=0
-while read -r l; do n=$((n + 1)); echo "$n: $l"; done
+while read -r l; do n=$((n + 1)); echo "$n: $l"; while [ ! -e go ]; do sleep 0.05; done; done
 X
 chmod +x root/job
 cat >container <<'X'
@@ -242,10 +242,12 @@ with open("old", "wb", 0) as out:
         except OSError:
             break
         out.write(d)
+        if b"1: one" in d:
+            os.write(fds[0], b"ahead\nunfin")
 X
 # A caller like runc: RPC over a socket, and a descriptor with one of the answers.
 cat >caller.py <<'X'
-import os, socket, sys
+import os, select, socket, sys
 from pycriu import rpc
 prog, kind, what = sys.argv[1:4]
 a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -267,6 +269,8 @@ master = None
 for x in sys.argv[4:]:
     if x == "external-mounts":
         o.external.append("mnt[]:")
+    elif x == "leave-running":
+        o.leave_running = True
     elif x.startswith("fd="):
         n, key = x[3:].split(":", 1)
         i = o.inherit_fd.add()
@@ -287,18 +291,17 @@ sys.stdout.flush()
 if master is not None and r.success:
     for line in sys.stdin:
         os.write(master, line.encode())
-        while True:
-            d = os.read(master, 1000).decode()
-            sys.stdout.write(d)
-            sys.stdout.flush()
-            if ": " in d:
-                break
+    while select.select([master], [], [], 2)[0]:
+        sys.stdout.write(os.read(master, 1000).decode().replace("\r", ""))
 sys.exit(not r.success)
 X
 python3 container & c=$!
 wait_file init; p=$(cat init)
 within "a container with a terminal that somebody outside holds" 5 grep -q '1: one' old
-mkdir -p img; rm -rf img; mkdir img
+sleep 0.3 # what is typed then
+rm -rf img; mkdir img
+check "a dump that it survives" timeout 30 /usr/bin/python3 caller.py "$G" dump "$p" leave-running
+rm -rf img; mkdir img
 check "a dump takes it as its own" timeout 30 /usr/bin/python3 caller.py "$G" dump "$p"
 wait $c
 within "and it is gone" 5 gone "$p"
@@ -306,9 +309,12 @@ like "a pair, with its number" "$(crit decode --pretty -i img/tty-info.img)" '"i
 mount --bind root root
 run restore -d -D img -r "$t/root" -o log 2>err; is "nobody there to take the other end: no restore" $? 1
 like "which is said" "$(cat img/log)" 'other end'
-out=$(echo two | timeout 30 /usr/bin/python3 caller.py "$G" restore "$t/root")
+touch root/go
+out=$(echo ished | timeout 30 /usr/bin/python3 caller.py "$G" restore "$t/root")
 is "the peer is given the other end" "$(head -n 1 <<<"$out")" "master at orphan-pts-master"
-like "of the terminal that goes on" "$out" '^2: two'
+like "of the terminal, with what was typed before" "$out" '^2: ahead'
+is "which is not echoed once more" "$(grep -c 'ahead' <<<"$out")" 1
+like "and the line that was not complete" "$out" '^3: unfinished'
 umount root
 within "hung up, it ends" 5 test -z "$(pgrep -f '^sh /job')"
 

@@ -44,6 +44,27 @@ static void lines(void **state)
 	assert_null(fdinfo_line(text, "lock", p));
 }
 
+/* Those of /proc/locks. */
+static void lock_lines(void **state)
+{
+	struct fdinfo_lock held, l;
+	bool waits;
+
+	assert_int_equal(fdinfo_lock("7: POSIX  ADVISORY  WRITE 1234 08:1f:99 10 29\n7: -> x", &held, &waits), 0);
+	assert_false(waits);
+	assert_true(held.pid == 1234 && held.major == 8 && held.minor == 0x1f && held.ino == 99);
+	assert_int_equal(fdinfo_lock("7: -> POSIX  ADVISORY  WRITE 55 08:1f:99 10 29\n", &l, &waits), 0);
+	assert_true(waits && l.pid == 55);
+	assert_true(fdinfo_lock_same(&held, &l));
+	assert_int_equal(fdinfo_lock("7:  -> OFDLCK ADVISORY  READ  -1 08:1f:99 10 29\n", &l, &waits), 0);
+	assert_true(waits && l.pid == -1 && !fdinfo_lock_same(&held, &l));
+	assert_int_equal(fdinfo_lock("7: POSIX  ADVISORY  WRITE 1234 <none>:0 10 29", &l, &waits), -EINVAL);
+	assert_int_equal(fdinfo_lock("7: POSIX  ADVISORY  WRITE 99999999999 08:1f:99 10 29", &l, &waits), -EINVAL);
+	assert_int_equal(fdinfo_lock("7: POSIX  ADVISORY  WRITE 1234 08:1ffffffff:99 10 29", &l, &waits), -EINVAL);
+	assert_int_equal(fdinfo_lock("7: ->", &l, &waits), 0); /* nothing that is known: a lease, for all we know */
+	assert_int_equal(l.kind, LOCK_OTHER);
+}
+
 static void locks(void **state)
 {
 	struct fdinfo_lock l;
@@ -155,7 +176,7 @@ static void idmaps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(numbers), cmocka_unit_test(lines),   cmocka_unit_test(locks),
+		cmocka_unit_test(numbers), cmocka_unit_test(lines),   cmocka_unit_test(locks), cmocka_unit_test(lock_lines),
 		cmocka_unit_test(polls),   cmocka_unit_test(watches), cmocka_unit_test(idmaps),
 	};
 

@@ -14,9 +14,9 @@
  * may be one of three: an orphan (of the tree's own devpts: made again, its master given away), the
  * caller's (--shell-job), or one that has a name (--external, --inherit-fd); the last two may be
  * consoles and serial lines, and keep the modes that they have.
- * Bytes on their way between the two ends of a pair travel too (tty_data.c). Of a terminal whose
- * master is outside they stay: what was written is the master's, and what was typed and not read is
- * lost with the terminal, or stays in it.
+ * Bytes on their way between the two ends of a pair travel too (tty_data.c). Where the master is
+ * outside what was written is its own; what was typed and not read goes along with an orphan, and
+ * stays in a terminal that stays.
  * Not covered: a process that gave its session's terminal up (TIOCNOTTY). */
 #include <asm/termbits.h>
 #include <fcntl.h>
@@ -290,6 +290,25 @@ static int data_put(struct dump *d, const struct ofile *m, int index, struct err
 	return r < 0 ? r : bytes_put(d, (uint32_t)index | TTY_INPUT, &in, e);
 }
 
+/* Of an orphan: what was typed. */
+static int input_put(struct dump *d, const struct tty_term *t, struct err *e)
+{
+	auto_buf in = BUF_INIT;
+	auto_fd int slave = -1;
+	char path[32];
+	int r, back;
+
+	snprintf(path, sizeof(path), "/dev/pts/%d", t->index);
+	slave = fd_open_in_root(d->root_fd, path, O_RDWR | O_NOCTTY | O_NONBLOCK, 0);
+	if (slave < 0)
+		return err_sys(e, slave, "%s", path);
+	r = tty_input_take(slave, &in, e);
+	back = tty_input_give(slave, &in, r < 0 ? NULL : e);
+	if (r < 0 || back < 0)
+		return r < 0 ? r : back;
+	return bytes_put(d, t->id | TTY_INPUT, &in, e);
+}
+
 static int hung_put(struct dump *d, uint32_t id, struct err *e)
 {
 	TtyInfoEntry ti = TTY_INFO_ENTRY__INIT;
@@ -367,6 +386,8 @@ static int tty_capture(struct dump *d, struct ofile *f, struct err *e)
 		return hung_put(d, t.id, e);
 	if (r == 0 && f == t.first)
 		r = info_put(d, &t, e);
+	if (r == 0 && f == t.first && t.where == TTY_ORPHAN)
+		r = input_put(d, &t, e);
 	return r == 0 && master && slave_was_open(d, t.index, no_hangup) ? data_put(d, f, t.index, e) : r;
 }
 

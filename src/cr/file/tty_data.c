@@ -15,9 +15,10 @@
 #include <unistd.h>
 
 #define DATA_MAX (256u << 10) /* more than the kernel keeps for a terminal */
+#define INPUT_MAX 4000	      /* less than the line discipline's buffer */
 #define SETTLE_MS 2	      /* the kernel moves bytes on by a worker */
 
-static int quiet_set(int master, const struct termios2 *t, bool canon)
+static int quiet_set(int tty, const struct termios2 *t, bool canon)
 {
 	struct termios2 q = *t;
 
@@ -29,7 +30,7 @@ static int quiet_set(int master, const struct termios2 *t, bool canon)
 		q.c_cc[VMIN] = 1;
 		q.c_cc[VTIME] = 0;
 	}
-	return ioctl(master, TCSETS2, &q) < 0 ? -errno : 0;
+	return ioctl(tty, TCSETS2, &q) < 0 ? -errno : 0;
 }
 
 /* Reads what is there; never waits for more than the kernel's worker. */
@@ -83,10 +84,21 @@ static int give(int fd, const struct buf *b)
 	return 0;
 }
 
+/* By the slave, which takes each at once: what a master writes arrives a moment later, when the modes may be
+ * those of everyday again, with echo.  More than the reader's buffer holds would be lost.  *ret_done: how many. */
+static int push(int slave, const struct buf *b, size_t *ret_done)
+{
+	for (*ret_done = 0; *ret_done < b->len && *ret_done < INPUT_MAX; ++*ret_done)
+		if (ioctl(slave, TIOCSTI, b->data + *ret_done) < 0)
+			return -errno;
+	return 0;
+}
+
 int tty_data_give(int master, int slave, const struct buf *output, const struct buf *input,
 		  struct err *e)
 {
 	struct termios2 t;
+	size_t done = 0;
 	int r, back;
 
 	if (!output->len && !input->len)
@@ -96,8 +108,11 @@ int tty_data_give(int master, int slave, const struct buf *output, const struct 
 	r = quiet_set(master, &t, true);
 	if (r == 0)
 		r = give(slave, output);
-	if (r == 0)
-		r = give(master, input);
+	if (r == 0 && input->len) {
+		r = push(slave, input, &done);
+		if (r == 0 || r == -EPERM || r == -EIO) /* who may not, or has more, goes by the master */
+			r = give(master, &(struct buf){ input->data + done, input->len - done, 0 });
+	}
 	back = ioctl(master, TCSETS2, &t) < 0 ? -errno : 0;
 	if (r == 0)
 		r = back;
@@ -124,4 +139,41 @@ int tty_data_take(int master, int slave, struct buf *output, struct buf *input, 
 	if (r == 0)
 		r = back;
 	return r < 0 ? err_sys(e, r, "bytes of a terminal") : 0;
+}
+
+int tty_input_take(int slave, struct buf *input, struct err *e)
+{
+	struct termios2 t;
+	int waiting = 0, r, back;
+
+	if (ioctl(slave, TCGETS2, &t) < 0)
+		return err_sys(e, -errno, "modes of a terminal");
+	r = quiet_set(slave, &t, false);
+	if (r == 0 && (ioctl(slave, FIONREAD, &waiting) < 0 || waiting > INPUT_MAX))
+		r = -EFBIG; /* it could not be put back */
+	if (r == 0)
+		r = drain(slave, input);
+	back = ioctl(slave, TCSETS2, &t) < 0 ? -errno : 0;
+	if (r == 0)
+		r = back;
+	return r < 0 ? err_sys(e, r, "what was typed at a terminal") : 0;
+}
+
+int tty_input_give(int slave, const struct buf *input, struct err *e)
+{
+	struct termios2 t;
+	size_t done;
+	int r, back;
+
+	if (!input->len)
+		return 0;
+	if (ioctl(slave, TCGETS2, &t) < 0)
+		return err_sys(e, -errno, "modes of a terminal");
+	r = quiet_set(slave, &t, true);
+	if (r == 0)
+		r = push(slave, input, &done);
+	back = ioctl(slave, TCSETS2, &t) < 0 ? -errno : 0;
+	if (r == 0)
+		r = back;
+	return r < 0 ? err_sys(e, r, "what was typed at a terminal") : 0;
 }
