@@ -100,6 +100,35 @@ int fd_read_file_at(int dirfd, const char *path, size_t max, char **ret, size_t 
 	return 0;
 }
 
+int fd_read_piece_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len)
+{
+	auto_fd int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+	char text[8192];
+	char *copy;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	do
+		n = read(fd, text, sizeof(text));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n == sizeof(text))
+		return fd_read_file_at(dirfd, path, max, ret, ret_len);
+	if ((size_t)n > max)
+		return -EFBIG;
+	copy = malloc((size_t)n + 1);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, text, (size_t)n);
+	copy[n] = '\0';
+	*ret = copy;
+	if (ret_len)
+		*ret_len = (size_t)n;
+	return 0;
+}
+
 int fd_write_file_at(int dirfd, const char *path, const char *text)
 {
 	auto_fd int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);

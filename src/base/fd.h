@@ -26,6 +26,10 @@ int fd_write_full(int fd, const void *buf, size_t len);
  * *ret_len may be NULL).  -EFBIG: longer than max. */
 int fd_read_file_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 
+/* The same of a text that the kernel makes in one piece (most files of /proc/PID): what is shorter than the
+ * room for it is whole, so that nobody asks for its end. */
+int fd_read_piece_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
+
 /* Writes text to an existing file (no creation) with one write() at position 0. */
 int fd_write_file_at(int dirfd, const char *path, const char *text);
 

@@ -36,6 +36,8 @@ struct thread {
 	struct agent *agent;     /* in phase `inside` only */
 	CoreEntry *core;         /* filled by parts, written by the core after phase `inside` */
 	GwThread *extra;         /* the same for what CRIU's record lacks */
+	struct proc_status *status; /* of a dump's tree that stands, as it was collected: what cannot change then
+				     * (task_status); NULL in a check */
 };
 
 struct task {
@@ -50,6 +52,7 @@ struct task {
 	GwTask *extra;           /* as above, for the process */
 	struct mem *mem;         /* cr/mem's own */
 	void *part_data[32];     /* free for parts: index by the part's position in parts.c */
+	char *cgroups;           /* the text of /proc/PID/cgroup, once asked for (task_cgroups) */
 };
 
 struct file_kind;

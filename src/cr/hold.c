@@ -169,13 +169,13 @@ static int round_seize(struct hold *h, struct err *e)
 		auto_free pid_t *tids = NULL, *kids = NULL;
 		size_t n_tids = 0, n_kids = 0;
 
-		if (dir < 0 || proc_threads(dir, &tids, &n_tids, NULL) < 0)
+		if (dir < 0 || proc_threads(dir, all.v[i], &tids, &n_tids, NULL) < 0)
 			continue;
 		for (size_t k = 0; k < n_tids && r >= 0; k++) {
 			r = seize_one(h, tids[k], e);
 			found += r > 0;
 		}
-		if (r < 0 || proc_children(dir, &kids, &n_kids, NULL) < 0)
+		if (r < 0 || proc_children_of(dir, tids, n_tids, &kids, &n_kids, NULL) < 0)
 			continue;
 		for (size_t k = 0; k < n_kids && r >= 0; k++) {
 			if (array_grow(all.v, all.n, all.cap) < 0)
@@ -225,7 +225,7 @@ static void vfork_release(struct hold *h, pid_t tid)
 	auto_free pid_t *kids = NULL;
 	size_t n = 0;
 
-	if (dir < 0 || proc_children(dir, &kids, &n, NULL) < 0)
+	if (dir < 0 || proc_children(dir, tid, &kids, &n, NULL) < 0)
 		return;
 	for (size_t i = 0; i < h->n; i++)
 		for (size_t k = 0; k < n; k++)

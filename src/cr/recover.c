@@ -57,7 +57,7 @@ static int visit(const struct task *t, struct err *e)
 {
 	auto_free pid_t *tids = NULL;
 	size_t n = 0, started = 0;
-	int r = proc_threads(t->proc_fd, &tids, &n, e);
+	int r = proc_threads(t->proc_fd, t->pid, &tids, &n, e);
 
 	for (; started < n && r >= 0; started += r >= 0)
 		r = seize_start(tids[started], e);

@@ -1,10 +1,11 @@
 #include "sys/procfs.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,7 +74,7 @@ static int status_line(const char *line, struct proc_status *st)
 		FIELD("SigCgt:", 16, sig_caught), FIELD("CapInh:", 16, cap_inh),
 		FIELD("CapPrm:", 16, cap_prm), FIELD("CapEff:", 16, cap_eff),
 		FIELD("CapBnd:", 16, cap_bnd), FIELD("CapAmb:", 16, cap_amb),
-		FIELD("Seccomp:", 10, seccomp), FIELD("NoNewPrivs:", 10, no_new_privs),
+		FIELD("Umask:", 8, umask), FIELD("Seccomp:", 10, seccomp), FIELD("NoNewPrivs:", 10, no_new_privs),
 		FIELD("voluntary_ctxt_switches:", 10, ctxt_voluntary),
 		FIELD("nonvoluntary_ctxt_switches:", 10, ctxt_involuntary),
 #undef FIELD
@@ -84,7 +85,7 @@ static int status_line(const char *line, struct proc_status *st)
 	for (size_t i = 0; i < array_len(simple); i++) {
 		const char *key = simple[i].key;
 
-		if (!str_starts(line, key))
+		if (line[0] != key[0] || !str_starts(line, key))
 			continue;
 		if (line_numbers(line + strlen(key), simple[i].base, v, 1) != 1)
 			return -EPROTO;
@@ -155,10 +156,10 @@ int proc_status_parse(const char *text, struct proc_status *ret)
 int proc_status_read(int dir, struct proc_status *ret, struct err *e)
 {
 	auto_free char *text = NULL;
-	int r = proc_file(dir, "status", &text, NULL, e);
+	int r = fd_read_piece_at(dir, "status", PROC_FILE_MAX, &text, NULL);
 
 	if (r < 0)
-		return r;
+		return err_sys(e, r, "reading status of a process");
 	r = proc_status_parse(text, ret);
 	return r < 0 ? err_sys(e, r, "the status of a process is not what was expected") : 0;
 }
@@ -214,50 +215,71 @@ int proc_stat_parse(const char *text, struct proc_stat *ret)
 int proc_stat_read(int dir, struct proc_stat *ret, struct err *e)
 {
 	auto_free char *text = NULL;
-	int r = proc_file(dir, "stat", &text, NULL, e);
+	int r = fd_read_piece_at(dir, "stat", PROC_FILE_MAX, &text, NULL);
 
 	if (r < 0)
-		return r;
+		return err_sys(e, r, "reading stat of a process");
 	r = proc_stat_parse(text, ret);
 	return r < 0 ? err_sys(e, r, "the stat line of a process is not what was expected") : 0;
 }
 
+/* The kernel's record of a folder's entry (getdents64). */
+struct entry {
+	uint64_t ino;
+	int64_t next;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
 static int numbered_entries(int dir, const char *name, int **ret, size_t *ret_n, struct err *e)
 {
+	auto_fd int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_Alignas(struct entry) char buf[8192];
 	auto_free int *list = NULL;
 	size_t n = 0, cap = 0;
-	struct dirent *de;
-	DIR *d;
-	int fd;
+	long got = 0;
 
-	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d) {
-		int r = -errno;
+	if (fd < 0)
+		return err_sys(e, -errno, "listing %s of a process", name);
+	while ((got = syscall(SYS_getdents64, fd, buf, sizeof(buf))) > 0) {
+		for (long at = 0; at < got;) {
+			const struct entry *x = (const struct entry *)(buf + at);
+			int v;
 
-		fd_close(&fd);
-		return err_sys(e, r, "listing %s of a process", name);
-	}
-	while ((de = readdir(d))) {
-		int v;
-
-		if (parse_int(de->d_name, &v) < 0)
-			continue;
-		if (array_grow(list, n, cap) < 0) {
-			closedir(d);
-			return err_sys(e, -ENOMEM, "listing %s of a process", name);
+			at += x->len;
+			if (parse_int(x->name, &v) < 0)
+				continue;
+			if (array_grow(list, n, cap) < 0)
+				return err_sys(e, -ENOMEM, "listing %s of a process", name);
+			list[n++] = v;
 		}
-		list[n++] = v;
 	}
-	closedir(d);
+	/* What ends meanwhile has no more entries. */
+	if (got < 0 && errno != ENOENT && errno != ESRCH)
+		return err_sys(e, -errno, "listing %s of a process", name);
 	*ret = ptr_take(list);
 	*ret_n = n;
 	return 0;
 }
 
-int proc_threads(int dir, pid_t **ret, size_t *ret_n, struct err *e)
+int proc_threads(int dir, pid_t pid, pid_t **ret, size_t *ret_n, struct err *e)
 {
-	return numbered_entries(dir, "task", ret, ret_n, e);
+	struct stat st;
+	pid_t *one;
+
+	/* The folder has a link for each thread, beside its own two.  One is the leader. */
+	if (fstatat(dir, "task", &st, 0) < 0)
+		return err_sys(e, -errno, "listing task of a process");
+	if (st.st_nlink != 3)
+		return numbered_entries(dir, "task", ret, ret_n, e);
+	one = malloc(sizeof(*one));
+	if (!one)
+		return err_sys(e, -ENOMEM, "listing task of a process");
+	*one = pid;
+	*ret = one;
+	*ret_n = 1;
+	return 0;
 }
 
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *e)
@@ -265,22 +287,39 @@ int proc_fds(int dir, int **ret, size_t *ret_n, struct err *e)
 	return numbered_entries(dir, "fd", ret, ret_n, e);
 }
 
-int proc_children(int dir, pid_t **ret, size_t *ret_n, struct err *e)
-{
-	auto_free pid_t *threads = NULL, *list = NULL;
-	size_t n_threads, n = 0, cap = 0;
-	int r = proc_threads(dir, &threads, &n_threads, e);
+/* Lines of a few digits each: what is this much shorter than a page is all there is. */
+#define CHILDREN_ROOM 4096
+#define CHILDREN_LINE 16
 
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n_threads; i++) {
+static int children_text(int dir, const char *name, char **ret)
+{
+	auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	char text[CHILDREN_ROOM];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (n < 0)
+		return -errno;
+	if ((size_t)n > sizeof(text) - CHILDREN_LINE)
+		return fd_read_file_at(dir, name, PROC_FILE_MAX, ret, NULL);
+	text[n] = '\0';
+	*ret = strdup(text);
+	return *ret ? 0 : -ENOMEM;
+}
+
+int proc_children_of(int dir, const pid_t *tids, size_t n_tids, pid_t **ret, size_t *ret_n, struct err *e)
+{
+	auto_free pid_t *list = NULL;
+	size_t n = 0, cap = 0;
+
+	for (size_t i = 0; i < n_tids; i++) {
 		auto_free char *text = NULL;
 		const char *p;
 		char name[40];
 		uint64_t v;
+		int r;
 
-		snprintf(name, sizeof(name), "task/%d/children", (int)threads[i]);
-		r = fd_read_file_at(dir, name, PROC_FILE_MAX, &text, NULL);
+		snprintf(name, sizeof(name), "task/%d/children", (int)tids[i]);
+		r = children_text(dir, name, &text);
 		if (r == -ENOENT || r == -ESRCH) /* the thread ended meanwhile */
 			continue;
 		if (r < 0)
@@ -294,6 +333,15 @@ int proc_children(int dir, pid_t **ret, size_t *ret_n, struct err *e)
 	*ret = ptr_take(list);
 	*ret_n = n;
 	return 0;
+}
+
+int proc_children(int dir, pid_t pid, pid_t **ret, size_t *ret_n, struct err *e)
+{
+	auto_free pid_t *threads = NULL;
+	size_t n = 0;
+	int r = proc_threads(dir, pid, &threads, &n, e);
+
+	return r < 0 ? r : proc_children_of(dir, threads, n, ret, ret_n, e);
 }
 
 int proc_fdinfo(int dir, int fd, char **ret, struct err *e)

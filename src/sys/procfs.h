@@ -23,7 +23,7 @@ struct proc_status {
 	uint32_t uid[4], gid[4];          /* real, effective, saved, fs; the reader's user namespace */
 	uint64_t sig_blocked, sig_pending, sig_shared, sig_ignored, sig_caught;
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
-	uint32_t seccomp, no_new_privs;
+	uint32_t seccomp, no_new_privs, umask;
 	uint64_t ctxt_voluntary, ctxt_involuntary;
 };
 
@@ -49,10 +49,12 @@ struct proc_stat {
 int proc_stat_parse(const char *text, struct proc_stat *ret);
 int proc_stat_read(int dir, struct proc_stat *ret, struct err *e);
 
-/* Lists, malloc'd (free), unsorted as the kernel gives them. */
-int proc_threads(int dir, pid_t **ret, size_t *ret_n, struct err *e);
+/* Lists, malloc'd (free), unsorted as the kernel gives them.  `dir` is the process `pid`. */
+int proc_threads(int dir, pid_t pid, pid_t **ret, size_t *ret_n, struct err *e);
 /* Children of all threads of the process, zombies included; exact only while it stands still. */
-int proc_children(int dir, pid_t **ret, size_t *ret_n, struct err *e);
+int proc_children(int dir, pid_t pid, pid_t **ret, size_t *ret_n, struct err *e);
+/* The same, of threads that are known. */
+int proc_children_of(int dir, const pid_t *tids, size_t n_tids, pid_t **ret, size_t *ret_n, struct err *e);
 /* The numbered descriptors. */
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *e);
 

@@ -58,7 +58,7 @@ static pid_t program_pid(const struct ct *c)
 	auto_free pid_t *kids = NULL;
 	size_t n = 0;
 
-	if (dir < 0 || proc_children(dir, &kids, &n, NULL) < 0)
+	if (dir < 0 || proc_children(dir, c->init, &kids, &n, NULL) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
 		auto_fd int kd = proc_open(proc, kids[i]);

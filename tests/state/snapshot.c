@@ -145,7 +145,7 @@ static void add_process(struct buf *b, int proc, pid_t pid, unsigned depth)
 		add_fds(b, dir, who);
 		add_links(b, dir, who);
 	}
-	if (proc_threads(dir, &tids, &n, NULL) >= 0)
+	if (proc_threads(dir, pid, &tids, &n, NULL) >= 0)
 		for (size_t i = 0; i < n; i++) {
 			auto_fd int td = proc_open_thread(dir, tids[i]);
 			struct proc_status ts;
@@ -155,7 +155,7 @@ static void add_process(struct buf *b, int proc, pid_t pid, unsigned depth)
 			snprintf(who, sizeof(who), "process %d thread %d", (int)st.ns_pid, (int)ts.ns_pid);
 			add_status(b, td, who);
 		}
-	if (proc_children(dir, &kids, &n, NULL) < 0)
+	if (proc_children(dir, pid, &kids, &n, NULL) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
 		auto_fd int kd = proc_open(proc, kids[i]);

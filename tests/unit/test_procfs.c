@@ -78,7 +78,7 @@ static void test_real(void **state)
 			_exit(0);
 		}
 	}
-	assert_int_equal(proc_children(dir, &list, &n, NULL), 0);
+	assert_int_equal(proc_children(dir, getpid(), &list, &n, NULL), 0);
 	for (size_t i = 0; i < n; i++)
 		for (int k = 0; k < 3; k++)
 			seen += list[i] == kids[k];

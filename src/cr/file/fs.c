@@ -15,6 +15,8 @@
 #include "base/fd.h"
 #include "base/parse.h"
 #include "cr/file/table.h"
+#include "cr/task/tree.h"
+#include "sys/procfs.h"
 
 #include "fs.pb-c.h"
 
@@ -24,6 +26,11 @@ static int folder_file(struct dump *d, struct task *t, const char *name, uint32_
 	struct ofile *f;
 	int fd, r;
 
+	f = dump_ofile_known(d, t->proc_fd, name);
+	if (f) {
+		*ret = f->id;
+		return 0;
+	}
 	fd = openat(t->proc_fd, name, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys(e, -errno, "%s of process %d", name, t->nspid);
@@ -57,16 +64,12 @@ int fs_check_tables(struct dump *d, struct err *e)
 
 static int umask_read(const struct task *t, uint32_t *ret, struct err *e)
 {
-	auto_free char *text = NULL;
-	uint64_t v;
-	int r;
+	struct proc_status st;
+	int r = task_status(t, &t->threads[0], &st, e);
 
-	r = fd_read_file_at(t->proc_fd, "status", 65536, &text, NULL);
-	if (r == 0)
-		r = fdinfo_u64(text, "Umask", 8, &v);
 	if (r < 0)
-		return err_sys(e, r, "umask of process %d", t->nspid);
-	*ret = (uint32_t)v & 0777;
+		return err_context(e, r, "umask of process %d", t->nspid);
+	*ret = st.umask & 0777;
 	return 0;
 }
 

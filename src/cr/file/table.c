@@ -6,7 +6,6 @@
  * the same description if kcmp of our own two says so; descriptions are kept in buckets by device
  * and inode, ordered within by kcmp, so that 10,000 of them cost a few comparisons each.
  * Back: table_restore.c.  Not covered: tables shared by processes (refused by the task tree). */
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
@@ -14,15 +13,16 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/parse.h"
 #include "cr/file/table.h"
 #include "cr/file/tty.h"
+#include "sys/procfs.h"
 
 #define FDINFO_MAX (8u << 20) /* an epoll with 100,000 files has about this much text */
-#define FD_NUMBER_MAX (1u << 30)
 
 struct table *dump_table(struct dump *d)
 {
@@ -56,8 +56,11 @@ void dump_table_reset(struct dump *d)
 	d->next_file_id = 1;
 	if (!tb)
 		return;
-	for (size_t i = 0; i < tb->n_tasks; i++)
+	for (size_t i = 0; i < tb->n_tasks; i++) {
 		free(tb->tasks[i].fds);
+		if (tb->tasks[i].task)
+			tb->tasks[i].task->part_data[cr_part_index(&cr_part_files)] = NULL;
+	}
 	free(tb->tasks);
 	free(tb->locks);
 	for (size_t i = 0; i < TABLE_BUCKETS; i++)
@@ -236,24 +239,87 @@ static int locks_note(struct table *tb, struct task *t, int fd, struct ofile *of
 	return 0;
 }
 
-/* The text of one fdinfo in one read: the kernel makes it in one piece, so that what is shorter
- * than the room for it is whole.  Long ones (event polls) take the long way. */
-static int info_read(int dir, const char *name, char **ret)
+/* `fd/N` or `fdinfo/N`, by the folder itself where that is open. */
+static int number_name(int folder, int proc_fd, const char *which, int fd, char name[48])
 {
-	char text[8192];
-	auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
+	if (folder >= 0)
+		snprintf(name, 48, "%d", fd);
+	else
+		snprintf(name, 48, "%s/%d", which, fd);
+	return folder >= 0 ? folder : proc_fd;
+}
 
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	if (n < 0)
-		return -errno;
-	if ((size_t)n == sizeof(text) - 1)
-		return fd_read_file_at(dir, name, FDINFO_MAX, ret, NULL);
-	text[n] = 0;
-	*ret = strdup(text);
-	return *ret ? 0 : -ENOMEM;
+/* The parent's, where the number came along at a fork and is still the same. */
+static struct ofile *inherited(const struct table_task *tt, int fd)
+{
+	const struct table_task *p = tt->parent;
+	size_t lo = 0, hi = p ? p->n : 0;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (p->fds[mid].fd == fd)
+			return syscall(SYS_kcmp, tt->task->pid, p->task->pid, KCMP_FILE, (long)fd, (long)fd) == 0 ?
+				       p->fds[mid].of :
+				       NULL;
+		if (p->fds[mid].fd < fd)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+/* 0; 1: the number is not there any more (only while tasks run); the found or new file in *ret. */
+static int file_find(struct dump *d, struct table *tb, const struct table_task *tt, int fd, const char *info,
+		     struct ofile **ret, struct err *e)
+{
+	struct task *t = tt->task;
+	auto_fd int lfd = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
+	struct table_bucket *b;
+	struct ofile *f;
+	char name[48];
+	struct stat st;
+	size_t at;
+	bool found;
+	int dir, r;
+
+	if (lfd < 0) {
+		if (errno == EBADF || errno == ESRCH)
+			return 1;
+		return err_sys(e, -errno, "process %d, fd %d: pidfd_getfd", t->nspid, fd);
+	}
+	if (fstat(lfd, &st) < 0)
+		return err_sys(e, -errno, "process %d, fd %d: fstat", t->nspid, fd);
+	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino, more_of(info))];
+	r = bucket_find(b, lfd, &at, &found);
+	if (r < 0)
+		return err_sys(e, r, "kcmp");
+	if (found) {
+		*ret = b->list[at];
+		return 0;
+	}
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return err_sys(e, -ENOMEM, "an open file");
+	*f = (struct ofile){ .task = t, .fd = fd, .lfd = fd_take(&lfd), .st = st };
+	f->fdinfo = strdup(info);
+	dir = number_name(tt->fd_dir, t->proc_fd, "fd", fd, name);
+	r = f->fdinfo ? link_read(dir, name, &f->link) : -ENOMEM;
+	if (r == 0)
+		r = ofile_parse(f, e);
+	else if (r != -ENOENT && r != -ESRCH)
+		r = err_sys(e, r, "process %d, fd %d: readlink", t->nspid, fd);
+	else
+		r = 1;
+	if (r == 0)
+		r = ofile_add(d, b, at, f, e);
+	if (r != 0) {
+		ofile_free(f);
+		return r;
+	}
+	*ret = f;
+	return 0;
 }
 
 /* 0; 1: the number is not there any more (only while tasks run). */
@@ -262,59 +328,22 @@ static int fd_collect(struct dump *d, struct table *tb, struct table_task *tt, i
 {
 	struct task *t = tt->task;
 	auto_free char *info = NULL;
-	auto_fd int lfd = -1;
-	struct table_bucket *b;
 	struct ofile *f;
 	char name[48];
 	uint64_t flags;
-	struct stat st;
-	size_t at;
-	bool found;
-	int r;
+	int dir = number_name(tt->info_dir, t->proc_fd, "fdinfo", fd, name);
+	int r = fd_read_piece_at(dir, name, FDINFO_MAX, &info, NULL);
 
-	lfd = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
-	if (lfd < 0) {
-		if (errno == EBADF || errno == ESRCH)
-			return 1;
-		return err_sys(e, -errno, "process %d, fd %d: pidfd_getfd", t->nspid, fd);
-	}
-	snprintf(name, sizeof(name), "%d", fd);
-	r = info_read(tt->info_dir, name, &info);
 	if (r == -ENOENT || r == -ESRCH)
 		return 1;
 	if (r < 0)
 		return err_sys(e, r, "process %d: fdinfo of %d", t->nspid, fd);
-	if (fstat(lfd, &st) < 0)
-		return err_sys(e, -errno, "process %d, fd %d: fstat", t->nspid, fd);
 	if (fdinfo_u64(info, "flags", 8, &flags) < 0)
 		return err_set(e, -EPROTO, "process %d, fd %d: fdinfo without flags", t->nspid, fd);
-
-	b = &tb->buckets[bucket_of(st.st_dev, st.st_ino, more_of(info))];
-	r = bucket_find(b, lfd, &at, &found);
-	if (r < 0)
-		return err_sys(e, r, "kcmp");
-	if (found) {
-		f = b->list[at];
-	} else {
-		f = calloc(1, sizeof(*f));
-		if (!f)
-			return err_sys(e, -ENOMEM, "an open file");
-		*f = (struct ofile){ .task = t, .fd = fd, .lfd = fd_take(&lfd), .st = st };
-		f->fdinfo = strdup(info);
-		r = f->fdinfo ? link_read(tt->fd_dir, name, &f->link) : -ENOMEM;
-		if (r == 0)
-			r = ofile_parse(f, e);
-		else if (r != -ENOENT && r != -ESRCH)
-			r = err_sys(e, r, "process %d, fd %d: readlink", t->nspid, fd);
-		else
-			r = 1;
-		if (r == 0)
-			r = ofile_add(d, b, at, f, e);
-		if (r != 0) {
-			ofile_free(f);
-			return r;
-		}
-	}
+	f = d->check_only ? NULL : inherited(tt, fd);
+	r = f ? 0 : file_find(d, tb, tt, fd, info, &f, e);
+	if (r != 0)
+		return r;
 	if (f->fd < 0) { /* first seen as a mapped file or in flight */
 		f->task = t;
 		f->fd = fd;
@@ -332,48 +361,8 @@ static int fd_compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Numbers of a task's table, ascending.  A task that has gone has none. */
-static int numbers_read(const struct task *t, int **ret, size_t *ret_n, struct err *e)
-{
-	auto_free int *list = NULL;
-	size_t n = 0, cap = 0;
-	struct dirent *de;
-	DIR *dir;
-	int fd, r = 0;
-
-	fd = openat(t->proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 && (errno == ENOENT || errno == ESRCH)) {
-		*ret = NULL;
-		*ret_n = 0;
-		return 0;
-	}
-	if (fd < 0)
-		return err_sys(e, -errno, "descriptors of process %d", t->nspid);
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
-		return err_sys(e, -ENOMEM, "descriptors of process %d", t->nspid);
-	}
-	while (r == 0 && (errno = 0, de = readdir(dir))) {
-		uint64_t v;
-
-		if (parse_u64(de->d_name, 10, &v) < 0 || v > FD_NUMBER_MAX)
-			continue;
-		r = array_grow(list, n, cap);
-		if (r == 0)
-			list[n++] = (int)v;
-	}
-	if (r == 0 && errno && errno != ENOENT && errno != ESRCH)
-		r = -errno;
-	closedir(dir);
-	if (r < 0)
-		return err_sys(e, r, "descriptors of process %d", t->nspid);
-	if (n)
-		qsort(list, n, sizeof(*list), fd_compare);
-	*ret = ptr_take(list);
-	*ret_n = n;
-	return 0;
-}
+/* From this many numbers on it pays to open the folders. */
+#define FOLDERS_FROM 16
 
 static int task_collect(struct dump *d, struct table *tb, struct table_task *tt, struct err *e)
 {
@@ -381,17 +370,17 @@ static int task_collect(struct dump *d, struct table *tb, struct table_task *tt,
 	auto_fd int fds = -1;
 	auto_fd int infos = -1;
 	size_t n = 0;
-	int r;
+	int r = proc_fds(tt->task->proc_fd, &list, &n, e);
 
-	r = numbers_read(tt->task, &list, &n, e);
-	if (r < 0 || !n)
-		return r;
-	fds = openat(tt->task->proc_fd, "fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	infos = openat(tt->task->proc_fd, "fdinfo", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fds < 0 || infos < 0) {
-		if (errno == ENOENT || errno == ESRCH)
-			return 0; /* it has ended since */
-		return err_sys(e, -errno, "descriptors of process %d", tt->task->nspid);
+	if (r == -ENOENT || r == -ESRCH)
+		return 0; /* it has ended: it has none */
+	if (r < 0)
+		return err_context(e, r, "process %d", tt->task->nspid);
+	if (n)
+		qsort(list, n, sizeof(*list), fd_compare);
+	if (n >= FOLDERS_FROM) {
+		fds = openat(tt->task->proc_fd, "fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		infos = openat(tt->task->proc_fd, "fdinfo", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
 	tt->fd_dir = fds;
 	tt->info_dir = infos;
@@ -427,7 +416,11 @@ int dump_table_collect(struct dump *d, struct err *e)
 		return err_sys(e, -ENOMEM, "table of descriptors");
 	tb->n_tasks = d->n_tasks;
 	for (size_t i = 0; r == 0 && i < d->n_tasks; i++) {
+		const struct task *parent = d->tasks[i]->parent;
+
 		tb->tasks[i].task = d->tasks[i];
+		d->tasks[i]->part_data[cr_part_index(&cr_part_files)] = &tb->tasks[i];
+		tb->tasks[i].parent = parent ? parent->part_data[cr_part_index(&cr_part_files)] : NULL;
 		if (!d->tasks[i]->zombie)
 			r = task_collect(d, tb, &tb->tasks[i], e);
 	}
@@ -485,6 +478,20 @@ static struct ofile *path_find(const struct table_bucket *b, const struct stat *
 			return f;
 	}
 	return NULL;
+}
+
+struct ofile *dump_ofile_known(struct dump *d, int dir, const char *name)
+{
+	const unsigned want = STATX_BASIC_STATS | STATX_MNT_ID;
+	struct table *tb = dump_table(d);
+	struct statx x;
+	struct stat st;
+
+	if (!tb || statx(dir, name, AT_NO_AUTOMOUNT, want, &x) < 0 || !(x.stx_mask & STATX_MNT_ID))
+		return NULL;
+	st.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor);
+	st.st_ino = x.stx_ino;
+	return path_find(&tb->buckets[bucket_of(st.st_dev, st.st_ino, 0)], &st, O_PATH, (int)x.stx_mnt_id);
 }
 
 static int foreign_add(struct dump *d, struct task *holder, int lfd_, bool by_path,

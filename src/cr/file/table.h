@@ -14,7 +14,8 @@ struct table_task {
 	struct task *task;
 	struct table_fd *fds; /* ascending */
 	size_t n, cap;
-	int fd_dir, info_dir; /* while it is collected */
+	const struct table_task *parent; /* NULL: not known */
+	int fd_dir, info_dir; /* while it is collected; -1: by the longer name */
 };
 
 /* A lock that was seen in an fdinfo. */
@@ -62,6 +63,10 @@ struct table *dump_table(struct dump *d);
 struct ofile *dump_inode_next(struct dump *d, dev_t dev, ino_t ino, const struct ofile *prev);
 /* Collects if that has not happened yet. */
 int dump_table_collect(struct dump *d, struct err *e);
+
+/* The file of a name below dir (cwd, root of a process) that was opened with O_PATH for another task already;
+ * NULL: it has to be opened. */
+struct ofile *dump_ofile_known(struct dump *d, int dir, const char *name);
 
 /* Forgets everything that was collected. */
 void dump_table_reset(struct dump *d);

@@ -5,6 +5,7 @@
  * Everything else is refused here by its name; what the table does not know is refused too. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -67,8 +68,9 @@ static int classify_file(int proc_fd, const struct vma *v, enum mem_kind *ret_ki
 	return 0;
 }
 
-int mem_classify(int proc_fd, const struct vma *v, enum mem_kind *ret_kind, const char **ret_what,
-		 const char **ret_why, struct err *e)
+/* 1: a file, of which the text does not say what it is. */
+static int mem_classify_text(const struct vma *v, enum mem_kind *ret_kind, const char **ret_what,
+			     const char **ret_why)
 {
 	*ret_what = NULL;
 	*ret_kind = MK_FILE;
@@ -118,14 +120,69 @@ int mem_classify(int proc_fd, const struct vma *v, enum mem_kind *ret_kind, cons
 				 str_starts(v->path, "[anon_shmem:"))) {
 		*ret_kind = MK_SHM;
 	} else {
-		return classify_file(proc_fd, v, ret_kind, ret_what, ret_why, e);
+		return 1;
 	}
+	return 0;
+}
+
+int mem_classify(int proc_fd, const struct vma *v, enum mem_kind *ret_kind, const char **ret_what,
+		 const char **ret_why, struct err *e)
+{
+	return mem_classify_text(v, ret_kind, ret_what, ret_why) ?
+		       classify_file(proc_fd, v, ret_kind, ret_what, ret_why, e) :
+		       0;
+}
+
+/* Files that were looked at before: a library is mapped by all, in several pieces.  As in the plan, a file is
+ * its number, device and path. */
+#define SEEN_MAX 256
+struct seen {
+	struct seen_file {
+		uint64_t ino;
+		uint32_t major, minor;
+		char *path;
+	} v[SEEN_MAX];
+	size_t n;
+};
+
+static bool seen_is(const struct seen *s, const struct vma *v)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i].ino == v->ino && s->v[i].major == v->major && s->v[i].minor == v->minor &&
+		    str_eq(s->v[i].path, v->path))
+			return true;
+	return false;
+}
+
+static void seen_note(struct seen *s, const struct vma *v)
+{
+	char *path = s->n < SEEN_MAX ? strdup(v->path) : NULL;
+
+	if (path)
+		s->v[s->n++] = (struct seen_file){ v->ino, v->major, v->minor, path };
+}
+
+static int classify_seen(struct seen *s, const struct task *t, struct vma *v, const char **ret_what,
+			 const char **ret_why, struct err *e)
+{
+	enum mem_kind kind;
+	int r = mem_classify_text(v, &kind, ret_what, ret_why);
+	bool ask = r > 0 && !seen_is(s, v);
+
+	if (ask)
+		r = classify_file(t->proc_fd, v, &kind, ret_what, ret_why, e);
+	if (r < 0)
+		return r;
+	if (ask && !*ret_what && kind == MK_FILE)
+		seen_note(s, v);
+	if (!*ret_what)
+		v->carried = (uint8_t)(kind + 1);
 	return 0;
 }
 
 /* The mappings and their flags.  Reading flags makes the kernel walk over all pages (17 ms for a GiB of
  * small ones), so what the check of a frozen tree has read is kept for the plan. */
-static int check_task(struct dump *d, struct task *t, struct err *e)
+static int check_task(struct dump *d, struct seen *s, struct task *t, struct err *e)
 {
 	struct vma_list l = { 0 };
 	struct vdso_block block;
@@ -136,10 +193,9 @@ static int check_task(struct dump *d, struct task *t, struct err *e)
 		return err_context(e, r, "process %d", (int)t->nspid);
 	for (size_t i = 0; i < l.n && r >= 0; i++) {
 		const char *what, *why;
-		enum mem_kind kind;
 		char where[64];
 
-		r = mem_classify(t->proc_fd, &l.v[i], &kind, &what, &why, e);
+		r = classify_seen(s, t, &l.v[i], &what, &why, e);
 		if (r == -ENOENT) {
 			r = 0; /* unmapped since: the tasks still run */
 			continue;
@@ -165,12 +221,16 @@ static int check_task(struct dump *d, struct task *t, struct err *e)
 
 int mem_check(struct dump *d, struct err *e)
 {
-	for (size_t i = 0; i < d->n_tasks; i++) {
-		int r = d->tasks[i]->zombie ? 0 : check_task(d, d->tasks[i], e);
+	struct seen s = { .n = 0 };
+	int r = 0;
 
+	for (size_t i = 0; i < d->n_tasks && r >= 0; i++) {
+		r = d->tasks[i]->zombie ? 0 : check_task(d, &s, d->tasks[i], e);
 		/* A process that ended meanwhile has no mappings to refuse. */
-		if (r < 0 && r != -ESRCH && r != -ENOENT)
-			return r;
+		if (r == -ESRCH || r == -ENOENT)
+			r = 0;
 	}
-	return 0;
+	for (size_t i = 0; i < s.n; i++)
+		free(s.v[i].path);
+	return r;
 }

@@ -34,24 +34,50 @@ bool mem_areas_alike(const VmaEntry *a, const GwVmaExtra *ax, const VmaEntry *b,
 	return a->shmid == b->shmid && a->pgoff - a->start == b->pgoff - b->start;
 }
 
+/* The entries of one page table of a process: what a fork shares is in many small pieces, side by side. */
+#define WINDOW 512
+struct window {
+	int fd;
+	uint64_t start; /* of the first; 0: nothing was read */
+	uint64_t v[WINDOW];
+};
+
+/* Entries of [at, at + n pages), at most to the end of a window.  The count, or -errno. */
+static int window_get(struct window *w, uint64_t at, uint64_t n, const uint64_t **ret)
+{
+	uint64_t start = at & ~(WINDOW * PAGE - 1), end = start + WINDOW * PAGE;
+	size_t skip = (size_t)((at - start) / PAGE);
+
+	if (!w->start || w->start != start) {
+		int r = pagemap_entries(w->fd, start, w->v, (size_t)(((end < MEM_TASK_END ? end : MEM_TASK_END) - start) / PAGE));
+
+		w->start = 0;
+		if (r < 0)
+			return r;
+		w->start = start;
+	}
+	*ret = w->v + skip;
+	return n < WINDOW - skip ? (int)n : (int)(WINDOW - skip);
+}
+
 struct compare {
-	int child_fd, parent_fd;
+	struct window child, parent;
 	struct ranges own, inherited;
 };
 
 /* Splits one run of the child's pages, all within an area alike, by whose they are. */
 static int compare_run(struct compare *c, uint64_t at, uint64_t n_pages)
 {
-	uint64_t mine[1024], theirs[1024];
+	const uint64_t *mine, *theirs;
 	const uint64_t frame = PAGEMAP_E_PRESENT | PAGEMAP_E_PFN;
 
 	while (n_pages) {
-		size_t n = n_pages < array_len(mine) ? (size_t)n_pages : array_len(mine);
-		int r = pagemap_entries(c->child_fd, at, mine, n);
+		int r = window_get(&c->child, at, n_pages, &mine);
+		size_t n = r < 0 ? 0 : (size_t)r;
 
-		if (r == 0)
-			r = pagemap_entries(c->parent_fd, at, theirs, n);
-		for (size_t i = 0; i < n && r == 0; i++) {
+		if (r >= 0)
+			r = window_get(&c->parent, at, n_pages, &theirs);
+		for (size_t i = 0; i < n && r >= 0; i++) {
 			/* Frame number 0 is what a reader without CAP_SYS_ADMIN sees. */
 			bool same = (mine[i] & PAGEMAP_E_PRESENT) && (mine[i] & PAGEMAP_E_PFN) &&
 				    (mine[i] & frame) == (theirs[i] & frame);
@@ -112,7 +138,7 @@ static int compare_all(struct compare *c, const struct mem *m, const struct mem 
 int mem_plan_cow(struct task *t, struct err *e)
 {
 	struct task *parent = t->parent;
-	struct compare c = { .child_fd = -1, .parent_fd = -1 };
+	struct compare c = { .child.fd = -1, .parent.fd = -1 };
 	struct mem *m = t->mem;
 	int r = 0;
 
@@ -120,9 +146,9 @@ int mem_plan_cow(struct task *t, struct err *e)
 		return 0;
 	if (t->extra && t->extra->has_created_by && t->extra->created_by != parent->nspid)
 		return 0;
-	c.child_fd = openat(t->proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
-	c.parent_fd = openat(parent->proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
-	if (c.child_fd < 0 || c.parent_fd < 0)
+	c.child.fd = openat(t->proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
+	c.parent.fd = openat(parent->proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
+	if (c.child.fd < 0 || c.parent.fd < 0)
 		r = -errno;
 	if (r == 0)
 		r = compare_all(&c, m, parent->mem);
@@ -137,7 +163,7 @@ int mem_plan_cow(struct task *t, struct err *e)
 	}
 	ranges_done(&c.own);
 	ranges_done(&c.inherited);
-	fd_close(&c.child_fd);
-	fd_close(&c.parent_fd);
+	fd_close(&c.child.fd);
+	fd_close(&c.parent.fd);
 	return r < 0 ? err_sys(e, r, "comparing the pages of process %d with its parent's", (int)t->nspid) : 0;
 }

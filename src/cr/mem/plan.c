@@ -335,7 +335,7 @@ static int plan_marks(struct dump *d, struct mem_all *all, struct task *t, struc
 	mm->dumpable = m->dumpable;
 	mm->has_thp_disabled = true;
 	mm->thp_disabled = m->thp_disabled;
-	r = fd_read_file_at(t->proc_fd, "auxv", 8192, &auxv, &len);
+	r = fd_read_piece_at(t->proc_fd, "auxv", 8192, &auxv, &len);
 	if (r < 0)
 		return err_sys(e, r, "reading auxv");
 	mm->mm_saved_auxv = malloc(len + 8);
@@ -350,7 +350,7 @@ static int plan_marks(struct dump *d, struct mem_all *all, struct task *t, struc
  * mapping is gone (a packed program). */
 static int plan_exe(struct dump *d, struct mem_all *all, struct task *t, struct err *e)
 {
-	auto_fd int fd = openat(t->proc_fd, "exe", O_RDONLY | O_CLOEXEC);
+	auto_fd int fd = -1;
 	auto_free char *link = NULL;
 	struct vma v = { 0 };
 	struct ofile *of;
@@ -358,8 +358,8 @@ static int plan_exe(struct dump *d, struct mem_all *all, struct task *t, struct 
 	char *path;
 	int r;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_sys(e, -errno, "opening the program");
+	if (fstatat(t->proc_fd, "exe", &st, 0) < 0)
+		return err_sys(e, -errno, "looking at the program");
 	r = proc_readlink(t->proc_fd, "exe", &link, e);
 	if (r < 0)
 		return r;
@@ -376,6 +376,9 @@ static int plan_exe(struct dump *d, struct mem_all *all, struct task *t, struct 
 			t->mem->mm->exe_file_id = all->files[i].id;
 			return 0;
 		}
+	fd = openat(t->proc_fd, "exe", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, -errno, "opening the program");
 	r = dump_ofile_of(d, t, fd_take(&fd), &of, e);
 	if (r < 0)
 		return err_context(e, r, "the program %s", link);
@@ -437,7 +440,11 @@ int mem_plan_task(struct dump *d, struct mem_all *all, struct task *t, struct er
 		const char *what, *why;
 		enum mem_kind kind;
 
-		r = mem_classify(t->proc_fd, v, &kind, &what, &why, e);
+		what = NULL;
+		if (v->carried)
+			kind = (enum mem_kind)(v->carried - 1);
+		else
+			r = mem_classify(t->proc_fd, v, &kind, &what, &why, e);
 		if (r == 0 && what)
 			r = err_set(e, -ENOTSUP, "mapping %llx-%llx (%s): %s: %s",
 				    (unsigned long long)v->start, (unsigned long long)v->end, v->path,

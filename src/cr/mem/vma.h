@@ -27,6 +27,7 @@ struct vma {
 	bool shared;
 	uint64_t flags;      /* VMF() bits */
 	char unknown[3];     /* the first flag that is not in the table, "" */
+	uint8_t carried;     /* its enum mem_kind and 1, once a check has said so */
 	const char *path;    /* "" for anonymous; in the list's own memory */
 };
 

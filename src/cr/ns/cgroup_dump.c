@@ -20,6 +20,7 @@
 #include "cr/ns/cgroup.h"
 #include "cr/ns/ids.h"
 #include "cr/ns/ns.h"
+#include "cr/task/tree.h"
 
 #define DEPTH_MAX 64
 #define VALUE_MAX 65536
@@ -233,13 +234,16 @@ static int seen_put(struct walk *w, struct seen *s, const char *path, size_t len
 	return w->check ? group_check(w, dir) : group_put(w, dir);
 }
 
-static int task_groups(struct walk *w, struct seen *s, const struct task *t)
+static int task_groups(struct walk *w, struct seen *s, struct task *t)
 {
-	auto_free char *text = NULL, *path = NULL;
-	const char *own = w->h->path[1] ? w->h->path : "", *below;
+	auto_free char *path = NULL;
+	const char *own = w->h->path[1] ? w->h->path : "", *below, *text, *first;
 	size_t n = strlen(own);
-	int r = fd_read_file_at(t->proc_fd, "cgroup", 65536, &text, NULL);
+	int r = task_cgroups(t, &text);
 
+	/* Most are where the first process is, and have nothing to add. */
+	if (r >= 0 && t != w->d->tasks[0] && task_cgroups(w->d->tasks[0], &first) >= 0 && strcmp(text, first) == 0)
+		return 0;
 	path = r < 0 ? NULL : cgroup_path_in(text, w->controllers);
 	if (!path)
 		return 0;

@@ -74,7 +74,7 @@ int owned_read(pid_t root, struct owned *ret)
 		if (dir < 0)
 			continue;
 		r = process_read(dir, pids[i], ret);
-		if (r < 0 || proc_children(dir, &kids, &n_kids, NULL) < 0)
+		if (r < 0 || proc_children(dir, pids[i], &kids, &n_kids, NULL) < 0)
 			continue;
 		for (size_t k = 0; k < n_kids && r == 0; k++) {
 			r = array_grow(pids, n, cap);

@@ -38,7 +38,7 @@ int attr_thread_file(const struct task *t, const struct thread *th, const char *
 	int r;
 
 	snprintf(path, sizeof(path), "task/%d/%s", (int)th->tid, name);
-	r = fd_read_file_at(t->proc_fd, path, max, ret, ret_len);
+	r = fd_read_piece_at(t->proc_fd, path, max, ret, ret_len);
 	return r < 0 ? err_sys(e, r, "reading %s of thread %d", name, (int)th->nstid) : 0;
 }
 

@@ -19,6 +19,7 @@
 
 #include "base/fd.h"
 #include "cr/task/attr.h"
+#include "cr/task/tree.h"
 #include "sys/procfs.h"
 
 /* What fits into the data of a thread's agent with room to spare. */
@@ -26,14 +27,7 @@
 
 static int status_of(const struct task *t, const struct thread *th, struct proc_status *ret, struct err *e)
 {
-	char path[32];
-	auto_fd int dir = -1;
-
-	snprintf(path, sizeof(path), "task/%d", (int)th->tid);
-	dir = openat(t->proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return err_sys(e, -errno, "opening thread %d", (int)th->nstid);
-	return proc_status_read(dir, ret, e);
+	return task_status(t, th, ret, e);
 }
 
 static int split_caps(uint64_t v, size_t *ret_n, uint32_t **ret)

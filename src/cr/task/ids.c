@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "cr/task/tree.h"
 #include "cgroup.pb-c.h"
 #include "inventory.pb-c.h"
 
@@ -87,36 +88,48 @@ void cg_sets_done(struct cg_sets *s)
 	*s = (struct cg_sets){ 0 };
 }
 
-/* The set of the process behind this folder of /proc: *ret counts from 1. */
-static int cg_set_of(struct cg_sets *s, int proc_dir, const char *path, uint32_t *ret, struct err *e)
+/* The set of these cgroups: *ret counts from 1. */
+static int cg_set_of(struct cg_sets *s, const char *text, uint32_t *ret, struct err *e)
 {
-	auto_free char *text = NULL;
-	int r = fd_read_file_at(proc_dir, path, CGROUP_FILE_MAX, &text, NULL);
+	char *copy;
 
-	if (r < 0)
-		return err_sys(e, r, "reading the cgroups of a process");
 	for (size_t i = s->n; i-- > 0;)
 		if (strcmp(s->v[i], text) == 0) {
 			*ret = (uint32_t)i + 1;
 			return 0;
 		}
-	if (array_grow(s->v, s->n, s->cap) < 0)
+	copy = strdup(text);
+	if (!copy || array_grow(s->v, s->n, s->cap) < 0) {
+		free(copy);
 		return err_sys(e, -ENOMEM, "reading cgroups");
-	s->v[s->n++] = ptr_take(text);
+	}
+	s->v[s->n++] = copy;
 	*ret = (uint32_t)s->n;
 	return 0;
 }
 
-int cg_set_note(struct cg_sets *s, const struct task *t, struct err *e)
+static int cg_set_ours(struct cg_sets *s, struct err *e)
+{
+	auto_free char *text = NULL;
+	uint32_t ours;
+	int r = fd_read_file_at(AT_FDCWD, "/proc/self/cgroup", CGROUP_FILE_MAX, &text, NULL);
+
+	return r < 0 ? err_sys(e, r, "reading our cgroups") : cg_set_of(s, text, &ours, e);
+}
+
+int cg_set_note(struct cg_sets *s, struct task *t, struct err *e)
 {
 	TaskCoreEntry *tc = t->threads[0].core->tc;
-	uint32_t ours;
-	int r = s->n ? 0 : cg_set_of(s, AT_FDCWD, "/proc/self/cgroup", &ours, e);
+	const char *text;
+	int r = s->n ? 0 : cg_set_ours(s, e);
 
 	if (r < 0 || t->zombie || !tc)
 		return r;
+	r = task_cgroups(t, &text);
+	if (r < 0)
+		return err_sys(e, r, "reading the cgroups of a process");
 	tc->has_cg_set = true;
-	return cg_set_of(s, t->proc_fd, "cgroup", &tc->cg_set, e);
+	return cg_set_of(s, text, &tc->cg_set, e);
 }
 
 /* Lines `number:controllers:path`; cut up in place. */

@@ -10,6 +10,6 @@ struct cg_sets { /* texts of /proc/PID/cgroup; the first is ours */
 	size_t n, cap;
 };
 /* Says in the core of the process in which set it is. */
-int cg_set_note(struct cg_sets *s, const struct task *t, struct err *e);
+int cg_set_note(struct cg_sets *s, struct task *t, struct err *e);
 int cg_sets_put(struct dump *d, struct cg_sets *s, struct err *e); /* the texts are used up */
 void cg_sets_done(struct cg_sets *s);

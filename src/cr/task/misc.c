@@ -101,7 +101,7 @@ static int read_number(const struct task *t, const char *name, unsigned base, in
 {
 	auto_free char *text = NULL;
 	uint64_t v;
-	int r = fd_read_file_at(t->proc_fd, name, 64, &text, NULL);
+	int r = fd_read_piece_at(t->proc_fd, name, 64, &text, NULL);
 
 	if (r < 0)
 		return err_sys(e, r, "reading %s", name);

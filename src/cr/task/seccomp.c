@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "cr/task/attr.h"
 #include "cr/task/seccomp_image.h"
+#include "cr/task/tree.h"
 #include "sys/procfs.h"
 
 #ifndef PTRACE_SECCOMP_GET_FILTER
@@ -111,12 +112,8 @@ static int stopped(struct dump *d, struct task *t, struct err *e)
 		ThreadCoreEntry *tc = attr_thread_core(th);
 		struct chain c = { 0 };
 		struct proc_status st;
-		int dir = proc_open_thread(t->proc_fd, th->tid), r;
+		int r = tc ? task_status(t, th, &st, e) : err_sys(e, -ENOMEM, "thread %d", (int)th->nstid);
 
-		if (!tc || dir < 0)
-			return err_sys(e, tc ? dir : -ENOMEM, "thread %d", (int)th->nstid);
-		r = proc_status_read(dir, &st, e);
-		close(dir);
 		if (r >= 0 && st.seccomp == SECCOMP_MODE_FILTER)
 			r = chain_read(th->tid, &c, e);
 		if (r < 0)

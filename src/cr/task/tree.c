@@ -46,6 +46,7 @@ static void thread_done(struct thread *th)
 {
 	thread_regs_done(&th->regs);
 	agent_free(th->agent);
+	free(th->status);
 	if (th->core)
 		core_entry__free_unpacked(th->core, NULL);
 	if (th->extra)
@@ -59,6 +60,7 @@ static struct task *task_free(struct task *t)
 	for (size_t i = 0; i < t->n_threads; i++)
 		thread_done(&t->threads[i]);
 	free(t->threads);
+	free(t->cgroups);
 	if (t->extra)
 		gw_task__free_unpacked(t->extra, NULL);
 	fd_close(&t->pidfd);
@@ -97,6 +99,42 @@ static int thread_init(struct thread *th, pid_t tid, pid_t nstid)
 	return 0;
 }
 
+/* Of a tree that stands. */
+static int status_keep(const struct collect *c, struct thread *th, const struct proc_status *st)
+{
+	if (c->d->check_only)
+		return 0;
+	th->status = malloc(sizeof(*st));
+	if (!th->status)
+		return -ENOMEM;
+	*th->status = *st;
+	return 0;
+}
+
+int task_status(const struct task *t, const struct thread *th, struct proc_status *ret, struct err *e)
+{
+	auto_fd int dir = -1;
+
+	if (th->status) {
+		*ret = *th->status;
+		return 0;
+	}
+	dir = proc_open_thread(t->proc_fd, th->tid);
+	if (dir < 0)
+		return err_sys(e, dir, "opening thread %d", (int)th->nstid);
+	return proc_status_read(dir, ret, e);
+}
+
+int task_cgroups(struct task *t, const char **ret)
+{
+	int r = t->cgroups ? 0 : fd_read_piece_at(t->proc_fd, "cgroup", 65536, &t->cgroups, NULL);
+
+	if (r < 0)
+		return r;
+	*ret = t->cgroups;
+	return 0;
+}
+
 static int tid_cmp(const void *a, const void *b)
 {
 	pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
@@ -115,11 +153,11 @@ static int traced_refuse(struct collect *c, pid_t nspid, const struct proc_statu
 			    (int)st->tracer);
 }
 
-static int threads_collect(struct collect *c, struct task *t, struct err *e)
+static int threads_collect(struct collect *c, struct task *t, const struct proc_status *leader, struct err *e)
 {
 	auto_free pid_t *tids = NULL;
 	size_t n;
-	int r = proc_threads(t->proc_fd, &tids, &n, e);
+	int r = proc_threads(t->proc_fd, t->pid, &tids, &n, e);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESRCH : r;
@@ -128,6 +166,8 @@ static int threads_collect(struct collect *c, struct task *t, struct err *e)
 		return err_sys(e, -ENOMEM, "collecting threads");
 	qsort(tids, n, sizeof(*tids), tid_cmp);
 	r = thread_init(&t->threads[0], t->pid, t->nspid);
+	if (r >= 0)
+		r = status_keep(c, &t->threads[0], leader);
 	t->n_threads = 1;
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		struct proc_status st;
@@ -144,7 +184,10 @@ static int threads_collect(struct collect *c, struct task *t, struct err *e)
 			continue;
 		if (traced_refuse(c, t->nspid, &st) < 0)
 			return err_sys(e, -ENOMEM, "collecting threads");
-		r = thread_init(&t->threads[t->n_threads++], tids[i], st.ns_pid);
+		r = thread_init(&t->threads[t->n_threads], tids[i], st.ns_pid);
+		if (r >= 0)
+			r = status_keep(c, &t->threads[t->n_threads], &st);
+		t->n_threads++;
 	}
 	return r < 0 ? err_sys(e, r, "collecting threads") : 0;
 }
@@ -206,7 +249,7 @@ static int task_collect(struct collect *c, pid_t pid, struct task *parent, struc
 	} else {
 		if (traced_refuse(c, t->nspid, &st) < 0)
 			return err_sys(e, -ENOMEM, "collecting processes");
-		r = threads_collect(c, t, e);
+		r = threads_collect(c, t, &st, e);
 		if (r < 0)
 			return r == -ESRCH ? 0 : r;
 	}
@@ -225,7 +268,7 @@ static int descend(struct collect *c, struct err *e)
 		struct task *t = c->list[i], *unused;
 		size_t n_kids = 0;
 
-		if (t->zombie || proc_children(t->proc_fd, &kids, &n_kids, NULL) < 0)
+		if (t->zombie || proc_children(t->proc_fd, t->pid, &kids, &n_kids, NULL) < 0)
 			continue;
 		if (n_kids)
 			qsort(kids, n_kids, sizeof(*kids), tid_cmp);

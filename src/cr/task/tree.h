@@ -9,6 +9,12 @@ extern const struct cr_part cr_part_tree;
 int tree_collect(struct dump *d, struct err *e);
 void tree_release(struct dump *d);
 
+/* What status says of a thread and does not change while it stands: ids, capabilities, mode of seccomp.  Pending
+ * signals and counts do change: those are read anew. */
+int task_status(const struct task *t, const struct thread *th, struct proc_status *ret, struct err *e);
+/* The cgroups of a process, read once; the task's own. */
+int task_cgroups(struct task *t, const char **ret);
+
 /* Writes the records of tasks and threads that parts have filled. */
 int tree_put(struct dump *d, struct err *e);
 

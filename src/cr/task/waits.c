@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -80,13 +81,13 @@ static int exec_start(int dir, int64_t *ret)
 }
 
 /* "230 0x0 0x0 0x7ff… sp pc", or "running", or "-1 sp pc". */
-static long call_now(int dir, uint64_t args[6])
+static long call_now(int dir, const char *name, uint64_t args[6])
 {
 	auto_free char *text = NULL;
 	const char *p;
 	uint64_t nr;
 
-	if (fd_read_file_at(dir, "syscall", 4096, &text, NULL) < 0)
+	if (fd_read_piece_at(dir, name, 4096, &text, NULL) < 0)
 		return NR_NONE;
 	p = text;
 	if (parse_u64_at(&p, 10, &nr) < 0)
@@ -179,7 +180,7 @@ static int wait_take(struct waits *w, const struct task *t, const struct thread 
 	if (dir < 0 || proc_status_read(dir, &st, NULL) < 0)
 		return 0;
 	x.switches = st.ctxt_voluntary;
-	x.nr = call_now(dir, x.args);
+	x.nr = call_now(dir, "syscall", x.args);
 	x.restarted = x.nr == SYS_restart_syscall;
 	if (x.restarted)
 		x.nr = call_of_wchan(dir, x.args);
@@ -231,9 +232,12 @@ static bool anyone_waits(const struct dump *d)
 		if (fd_read_file_at(t->proc_fd, "timers", 65536, &timers, NULL) < 0 || *timers)
 			return true;
 		for (size_t k = 0; k < t->n_threads; k++) {
-			auto_fd int dir = proc_open_thread(t->proc_fd, t->threads[k].tid);
+			char name[40];
 			uint64_t args[6];
-			long nr = dir < 0 ? NR_NONE : call_now(dir, args);
+			long nr;
+
+			snprintf(name, sizeof(name), "task/%d/syscall", (int)t->threads[k].tid);
+			nr = call_now(t->proc_fd, name, args);
 
 			if (wait_is_timed(nr) || nr == SYS_restart_syscall)
 				return true;
