@@ -203,7 +203,7 @@ static int strays_wait(struct walk *w, pid_t known)
 			if (gone == known)
 				return wrong(w, "the container has ended");
 		free(ptr_take(kids));
-		if (proc_children(self, &kids, &n, NULL) < 0)
+		if (proc_children(self, getpid(), &kids, &n, NULL) < 0)
 			return wrong(w, "the runner's children cannot be read");
 		if (n == 0 || (n == 1 && kids[0] == known))
 			return 0;
