@@ -163,6 +163,16 @@ int agent_run(struct agent *a, struct aprog *p, struct err *e)
 	return agent_run_fds(a, p, NULL, 0, NULL, e);
 }
 
+int agent_run_fd(struct agent *a, struct aprog *p, int fd, struct err *e)
+{
+	return agent_run_fds(a, p, &fd, 1, NULL, e);
+}
+
+size_t aprog_put(struct aprog *p)
+{
+	return aprog_op(p, 0, AGENT_OP_PUT, 0, NULL);
+}
+
 int agent_send(struct agent *a, struct aprog *p, struct err *e)
 {
 	auto_free char *msg = NULL;
@@ -244,8 +254,8 @@ int agent_put_fd(struct agent *a, int fd, int *ret_number, struct err *e)
 
 	if (!p)
 		return err_sys(e, -ENOMEM, "descriptor for thread %d", a->tid);
-	aprog_op(p, 0, AGENT_OP_PUT, 0, NULL);
-	r = agent_run_fds(a, p, &fd, 1, NULL, e);
+	aprog_put(p);
+	r = agent_run_fd(a, p, fd, e);
 	if (r >= 0)
 		*ret_number = (int)aprog_result(p, 0);
 	aprog_free(p);

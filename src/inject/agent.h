@@ -61,6 +61,9 @@ size_t aprog_call(struct aprog *p, unsigned flags, long nr, size_t n_args, const
 		   sizeof((struct aarg[]){ __VA_ARGS__ }) / sizeof(struct aarg),                   \
 		   (struct aarg[]){ __VA_ARGS__ })
 
+/* Appends "take the descriptor that comes along": its result is the number.  agent_run_fd sends one. */
+size_t aprog_put(struct aprog *p);
+
 /* Appends "read exactly len bytes from the task's descriptor fd to address addr" (short reads are
  * continued; the end of the stream is -EPIPE). */
 size_t aprog_read_full(struct aprog *p, int fd, uint64_t addr, uint64_t len);
@@ -70,6 +73,7 @@ size_t aprog_poke(struct aprog *p, uint64_t addr, const void *data, size_t len);
 /* Runs it.  On a failed operation without AOP_MAY_FAIL the rest is not run, the error is returned
  * and the sentence names the call.  Results are those of the kernel (negative errno on failure). */
 int agent_run(struct agent *a, struct aprog *p, struct err *e);
+int agent_run_fd(struct agent *a, struct aprog *p, int fd, struct err *e);
 long aprog_result(const struct aprog *p, size_t op);
 void *aprog_out_data(struct aprog *p, struct aarg out);
 

@@ -104,21 +104,6 @@ static const FsEntry *entry_of(struct restore *r, const struct rtask *t)
 	return rec ? (const FsEntry *)rec->msg : NULL;
 }
 
-static int fs_load(struct restore *r, struct err *e)
-{
-	for (size_t i = 0; i < r->n_tasks; i++) {
-		const struct rtask *t = r->tasks[i];
-		const FsEntry *fs = entry_of(r, t);
-
-		if (t->zombie)
-			continue;
-		if (!fs || !restore_file(r, fs->cwd_id) || !restore_file(r, fs->root_id))
-			return err_set(e, -EINVAL, "process %d: no record of its folders",
-				       t->nspid);
-	}
-	return 0;
-}
-
 /* Has any process another root than the container's? Then each gets its own, because a child begins
  * with that of its parent. */
 static bool any_chroot(struct restore *r)
@@ -133,24 +118,43 @@ static bool any_chroot(struct restore *r)
 	return false;
 }
 
-static int folder_enter(struct rtask *t, int fd, bool root, struct err *e)
+static int fs_load(struct restore *r, struct err *e)
 {
+	for (size_t i = 0; i < r->n_tasks; i++) {
+		const struct rtask *t = r->tasks[i];
+		const FsEntry *fs = entry_of(r, t);
+
+		if (t->zombie)
+			continue;
+		if (!fs || !restore_file(r, fs->cwd_id) || !restore_file(r, fs->root_id))
+			return err_set(e, -EINVAL, "process %d: no record of its folders",
+				       t->nspid);
+	}
+	/* Whatever is not NULL: yes. */
+	r->part_data[cr_part_index(&cr_part_fs)] = any_chroot(r) ? r : NULL;
+	return 0;
+}
+
+/* The task's folder from now on, by a descriptor of ours. */
+static int folder_enter(struct rtask *t, int fd, bool root, const uint32_t *mask, struct err *e)
+{
+	struct aarg number;
 	struct aprog *p;
-	int number, got;
+	int got;
 
 	if (fd < 0)
 		return err_set(e, -EIO, "the folder was not opened");
-	got = agent_put_fd(t->agent, fd, &number, e);
-	if (got < 0)
-		return got;
 	p = aprog_new();
 	if (!p)
 		return err_sys(e, -ENOMEM, "folder of process %d", t->nspid);
-	APROG_CALL(p, 0, SYS_fchdir, aarg_imm((uint64_t)number));
+	number = aarg_result(aprog_put(p));
+	APROG_CALL(p, 0, SYS_fchdir, number);
 	if (root)
 		APROG_CALL(p, 0, SYS_chroot, aprog_str(p, "."));
-	APROG_CALL(p, 0, SYS_close, aarg_imm((uint64_t)number));
-	got = agent_run(t->agent, p, e);
+	APROG_CALL(p, 0, SYS_close, number);
+	if (mask)
+		APROG_CALL(p, 0, SYS_umask, aarg_imm(*mask & 0777));
+	got = agent_run_fd(t->agent, p, fd, e);
 	aprog_free(p);
 	return got < 0 ? got : 0;
 }
@@ -162,17 +166,13 @@ static int fs_task_filled(struct restore *r, struct rtask *t, struct err *e)
 
 	if (t->zombie)
 		return 0;
-	if (any_chroot(r)) {
-		got = folder_enter(t, restore_file(r, fs->root_id)->fd, true, e);
+	if (r->part_data[cr_part_index(&cr_part_fs)]) {
+		got = folder_enter(t, restore_file(r, fs->root_id)->fd, true, NULL, e);
 		if (got < 0)
 			return err_context(e, got, "root of process %d", t->nspid);
 	}
-	got = folder_enter(t, restore_file(r, fs->cwd_id)->fd, false, e);
-	if (got < 0)
-		return err_context(e, got, "working folder of process %d", t->nspid);
-	if (fs->has_umask)
-		got = AGENT_CALL(t->agent, NULL, e, SYS_umask, fs->umask & 0777);
-	return got < 0 ? got : 0;
+	got = folder_enter(t, restore_file(r, fs->cwd_id)->fd, false, fs->has_umask ? &fs->umask : NULL, e);
+	return got < 0 ? err_context(e, got, "working folder of process %d", t->nspid) : 0;
 }
 
 const struct cr_part cr_part_fs = {

@@ -287,12 +287,16 @@ static int limit_raise(struct rtask *t, int highest, struct err *e)
 static int table_clear(struct rtask *t, struct err *e)
 {
 	unsigned ch = (unsigned)agent_channel_number(t->agent);
-	int r = 0;
+	struct aprog *p = aprog_new();
+	int r;
 
+	if (!p)
+		return err_sys(e, -ENOMEM, "closing what process %d inherited", t->nspid);
 	if (ch > 0)
-		r = AGENT_CALL(t->agent, NULL, e, SYS_close_range, 0, ch - 1, 0);
-	if (r >= 0)
-		r = AGENT_CALL(t->agent, NULL, e, SYS_close_range, ch + 1, ~0u, 0);
+		APROG_CALL(p, 0, SYS_close_range, aarg_imm(0), aarg_imm(ch - 1), aarg_imm(0));
+	APROG_CALL(p, 0, SYS_close_range, aarg_imm(ch + 1), aarg_imm(~0u), aarg_imm(0));
+	r = agent_run(t->agent, p, e);
+	aprog_free(p);
 	return r < 0 ? err_context(e, r, "closing what process %d inherited", t->nspid) : 0;
 }
 

@@ -37,7 +37,14 @@ struct grow {
 	pid_t *numbers;              /* of all threads of the image, sorted */
 	size_t n_numbers;
 	pid_t next_free;
+	bool any_ended; /* somebody may have heard of it by SIGCHLD */
 };
+
+static int made_exit(struct grow *g, struct agent *a, int status, struct err *e)
+{
+	g->any_ended = true;
+	return agent_exit(a, status, e);
+}
 
 struct grow *grow_free(struct grow *g)
 {
@@ -229,7 +236,7 @@ static int fork_orphan(struct grow *g, size_t i, struct agent *via, struct agent
 	if (r >= 0)
 		r = agent_fork(helper, g->nodes[i].pid, 0, ret, e);
 	if (helper) {
-		int x = agent_exit(helper, 0, r < 0 ? NULL : e);
+		int x = made_exit(g, helper, 0, r < 0 ? NULL : e);
 
 		if (x >= 0)
 			x = reap(via, number, r < 0 ? NULL : e);
@@ -375,7 +382,7 @@ static int group_helped(struct grow *g, size_t first, struct err *e)
 	for (size_t i = first; i < g->n && r >= 0; i++)
 		if (g->r->tasks[i]->nspgid == group)
 			r = group_join(g->r->tasks[i], group, e);
-	x = agent_exit(helper, 0, r < 0 ? NULL : e);
+	x = made_exit(g, helper, 0, r < 0 ? NULL : e);
 	if (x >= 0)
 		x = reap(one->agent, group, r < 0 ? NULL : e);
 	return r < 0 ? r : x;
@@ -422,7 +429,7 @@ static int helpers_end(struct grow *g, struct err *e)
 {
 	while (g->n_helpers > 0) {
 		struct grow_helper *h = &g->helpers[g->n_helpers - 1];
-		int r = agent_exit(ptr_take(h->agent), 0, e);
+		int r = made_exit(g, ptr_take(h->agent), 0, e);
 
 		if (r >= 0)
 			r = reap(h->parent->agent, h->nspid, e);
@@ -441,7 +448,7 @@ static int zombies_end(struct grow *g, struct err *e)
 
 		if (!t->zombie)
 			continue;
-		r = agent_exit(ptr_take(t->agent), (int)t->core->tc->exit_code, e);
+		r = made_exit(g, ptr_take(t->agent), (int)t->core->tc->exit_code, e);
 		t->threads[0].agent = NULL;
 		if (r < 0)
 			return err_context(e, r, "zombie %d", (int)t->nspid);
@@ -459,7 +466,7 @@ static int signals_take_back(struct grow *g, struct err *e)
 		struct aprog *p;
 		int r;
 
-		if (g->r->tasks[i]->zombie)
+		if (g->r->tasks[i]->zombie || !g->any_ended)
 			continue;
 		p = aprog_new();
 		if (!p)

@@ -29,7 +29,7 @@ static int frozen(struct dump *d, struct err *e)
 
 		if (t->zombie)
 			continue;
-		n = fd_read_file_at(t->proc_fd, "limits", 65536, &text, NULL);
+		n = fd_read_piece_at(t->proc_fd, "limits", 65536, &text, NULL);
 		if (n >= 0)
 			n = limits_parse(text, v);
 		if (n < 0)

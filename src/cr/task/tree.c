@@ -377,12 +377,13 @@ static bool is_vfork(const struct task *a, const struct task *b, int type)
 	return type == KCMP_VM && (a->parent == b || b->parent == a);
 }
 
-static int shared_refuse(struct dump *d, struct task **list, size_t n, int type, const char *what)
+static int shared_refuse(struct dump *d, struct task **list, size_t n, int type, const char *what, bool *ret_any)
 {
 	qsort_r(list, n, sizeof(*list), kcmp_order, &type);
 	for (size_t i = 1; i < n; i++) {
 		if (kcmp(list[i - 1]->pid, list[i]->pid, type) != 0)
 			continue;
+		*ret_any = true;
 		d->n_passing += is_vfork(list[i - 1], list[i], type);
 		if (refusals_add(&d->refusals, list[i]->nspid, "", what,
 				 "it shares this with process %d without being a thread of it",
@@ -402,6 +403,7 @@ static int shared_check(struct dump *d, struct err *e)
 		      { KCMP_FS, "shared working directory (CLONE_FS)" },
 		      { KCMP_SIGHAND, "shared signal handlers (CLONE_SIGHAND)" } };
 	auto_free struct task **list = calloc(d->n_tasks, sizeof(*list));
+	bool any_vm = false, any;
 	size_t n = 0;
 
 	if (!list)
@@ -409,9 +411,14 @@ static int shared_check(struct dump *d, struct err *e)
 	for (size_t i = 0; i < d->n_tasks; i++)
 		if (!d->tasks[i]->zombie)
 			list[n++] = d->tasks[i];
-	for (size_t k = 0; k < array_len(types); k++)
-		if (shared_refuse(d, list, n, types[k].type, types[k].what) < 0)
+	for (size_t k = 0; k < array_len(types); k++) {
+		/* Handlers are shared with the memory they are in, or not at all. */
+		if (types[k].type == KCMP_SIGHAND && !any_vm)
+			continue;
+		if (shared_refuse(d, list, n, types[k].type, types[k].what,
+				  types[k].type == KCMP_VM ? &any_vm : &any) < 0)
 			return err_sys(e, -ENOMEM, "comparing processes");
+	}
 	return 0;
 }
 
