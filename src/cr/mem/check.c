@@ -122,7 +122,13 @@ int mem_classify(int proc_fd, const struct vma *v, enum mem_kind *ret_kind, cons
 		}
 	} else if (v->shared && (str_eq(v->path, "/dev/zero (deleted)") ||
 				 str_starts(v->path, "[anon_shmem:"))) {
+		struct stat st;
+
 		*ret_kind = MK_SHM;
+		if (vma_stat(proc_fd, v, &st) == -EPERM) {
+			*ret_what = "shared memory";
+			*ret_why = "its object can only be had with CAP_CHECKPOINT_RESTORE in the first user namespace";
+		}
 	} else {
 		return classify_file(proc_fd, v, ret_kind, ret_what, ret_why, e);
 	}

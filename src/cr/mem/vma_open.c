@@ -52,13 +52,14 @@ static bool is_same(int fd, const struct vma *v)
 	return st.st_dev == makedev(v->major, v->minor) || mapped_same(fd, v);
 }
 
-static int by_name(int proc_fd, const struct vma *v, int flags)
+/* The kernel shows names as seen from our root, or where they are not below it, from that of their mounts. */
+static int by_name(int proc_fd, const char *root_name, const struct vma *v, int flags)
 {
 	auto_fd int root = -1, fd = -1;
 
 	if (v->path[0] != '/' || str_ends(v->path, DELETED))
 		return -ENOENT;
-	root = openat(proc_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	root = openat(proc_fd, root_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return -errno;
 	fd = fd_open_in_root(root, v->path, flags & O_PATH ? flags : flags | O_NONBLOCK | O_NOCTTY, 0);
@@ -101,7 +102,9 @@ int vma_open(int proc_fd, const struct vma *v, int flags)
 	r = -errno;
 	if (r != -EPERM)
 		return r;
-	fd = by_name(proc_fd, v, flags);
+	fd = by_name(proc_fd, "root", v, flags);
+	if (fd < 0)
+		fd = by_name(proc_fd, "/", v, flags);
 	if (fd < 0)
 		fd = by_descriptor(proc_fd, v, flags);
 	return fd < 0 ? r : fd;
