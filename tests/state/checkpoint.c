@@ -34,10 +34,11 @@ static void enter(const struct ct *c, bool userns)
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (pidfd < 0 || fd < 0 || write(fd, "0", 1) != 1)
 		_exit(126);
+	/* It was made outside of the user namespace, by whose root it cannot be entered. */
+	setns(pidfd, CLONE_NEWTIME);
 	if (setns(pidfd, all | (userns ? CLONE_NEWUSER : 0)) < 0 ||
 	    (userns && (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)))
 		_exit(126);
-	setns(pidfd, CLONE_NEWTIME);
 	if (chdir("/") < 0)
 		_exit(126);
 }

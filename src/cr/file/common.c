@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/parse.h"
 #include "cr/file/table.h"
+#include "cr/ns/ids.h"
 
 #ifndef F_GETOWNER_UIDS
 #define F_GETOWNER_UIDS 17 /* linux/fcntl.h cannot be included beside fcntl.h */
@@ -262,7 +263,15 @@ int idmap_read(int proc_task, struct idmap *ret, struct err *e)
 {
 	int r = map_read(proc_task, "uid_map", ret->u, &ret->n_u, e);
 
-	return r < 0 ? r : map_read(proc_task, "gid_map", ret->g, &ret->n_g, e);
+	if (r >= 0)
+		r = map_read(proc_task, "gid_map", ret->g, &ret->n_g, e);
+	if (r < 0 || !ids_are_ours(proc_task))
+		return r;
+	for (size_t i = 0; i < ret->n_u; i++)
+		ret->u[i].outside = ret->u[i].inside;
+	for (size_t i = 0; i < ret->n_g; i++)
+		ret->g[i].outside = ret->g[i].inside;
+	return 0;
 }
 
 static int id_in(const struct idmap_range *m, size_t n, uint32_t outside, uint32_t *ret)

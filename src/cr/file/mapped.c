@@ -21,14 +21,11 @@ static bool is_memory(const char *path)
 static int mapping_check(struct dump *d, struct task *t, const struct vma *v, struct err *e)
 {
 	struct ofile *f;
-	char link[64];
 	int fd;
 
 	if (!v->ino || !str_ends(v->path, " (deleted)") || is_memory(v->path))
 		return 0;
-	snprintf(link, sizeof(link), "map_files/%llx-%llx", (unsigned long long)v->start,
-		 (unsigned long long)v->end);
-	fd = openat(t->proc_fd, link, O_RDONLY | O_CLOEXEC);
+	fd = vma_open(t->proc_fd, v, O_RDONLY);
 	if (fd < 0)
 		return 0; /* gone since; the plan opens it anew and says why it cannot */
 	return dump_ofile_of_path(d, t, fd, &f, e);

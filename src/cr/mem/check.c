@@ -46,17 +46,23 @@ static const struct {
 	{ VMF(SF), "synchronous DAX", "a mapping with MAP_SYNC is not carried" },
 };
 
+static const char unreachable[] =
+	"it has no name any more (or another file has it), and opening it by its mapping needs CAP_CHECKPOINT_RESTORE in the "
+	"first user namespace";
+
 static int classify_file(int proc_fd, const struct vma *v, enum mem_kind *ret_kind,
 			 const char **ret_what, const char **ret_why, struct err *e)
 {
-	char link[64];
 	struct stat st;
+	int r = vma_stat(proc_fd, v, &st);
 
-	snprintf(link, sizeof(link), "map_files/%llx-%llx", (unsigned long long)v->start,
-		 (unsigned long long)v->end);
-	if (fstatat(proc_fd, link, &st, 0) < 0)
-		return err_sys(e, -errno, "asking for the file mapped at %llx (%s)",
-			       (unsigned long long)v->start, v->path);
+	if (r == -EPERM) {
+		*ret_what = "mapped file";
+		*ret_why = unreachable;
+		return 0;
+	}
+	if (r < 0)
+		return err_sys(e, r, "asking for the file mapped at %llx (%s)", (unsigned long long)v->start, v->path);
 	if (S_ISREG(st.st_mode))
 		return 0;
 	if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5) && !v->shared) {
@@ -118,7 +124,13 @@ static int mem_classify_text(const struct vma *v, enum mem_kind *ret_kind, const
 		}
 	} else if (v->shared && (str_eq(v->path, "/dev/zero (deleted)") ||
 				 str_starts(v->path, "[anon_shmem:"))) {
+		struct stat st;
+
 		*ret_kind = MK_SHM;
+		if (vma_stat(proc_fd, v, &st) == -EPERM) {
+			*ret_what = "shared memory";
+			*ret_why = "its object can only be had with CAP_CHECKPOINT_RESTORE in the first user namespace";
+		}
 	} else {
 		return 1;
 	}

@@ -22,17 +22,6 @@ struct mem *mem_of(struct task *t)
 	return t->mem;
 }
 
-static int open_mapped(struct task *t, const struct vma *v, int access)
-{
-	char link[64];
-	int fd;
-
-	snprintf(link, sizeof(link), "map_files/%llx-%llx", (unsigned long long)v->start,
-		 (unsigned long long)v->end);
-	fd = openat(t->proc_fd, link, access | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
 /* The id of a mapped file, one for each file, path and way of access. */
 static int file_id(struct dump *d, struct mem_all *all, struct task *t, const struct vma *v,
 		   uint32_t *ret_id, int *ret_access, struct err *e)
@@ -54,7 +43,7 @@ static int file_id(struct dump *d, struct mem_all *all, struct task *t, const st
 			return 0;
 		}
 	}
-	fd = open_mapped(t, v, access);
+	fd = vma_open(t->proc_fd, v, access);
 	if (fd < 0)
 		return err_sys(e, fd, "opening the mapped file %s", v->path);
 	r = dump_ofile_of(d, t, fd_take(&fd), &of, e);
@@ -83,7 +72,7 @@ static int shm_index(struct mem_all *all, struct task *t, const struct vma *v, u
 			return 0;
 		}
 	}
-	fd = open_mapped(t, v, O_RDONLY);
+	fd = vma_open(t->proc_fd, v, O_RDONLY);
 	if (fd < 0)
 		return err_sys(e, fd, "opening shared memory");
 	if (fstat(fd, &st) < 0 || array_grow(all->shms, all->n_shms, all->cap_shms) < 0) {

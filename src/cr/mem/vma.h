@@ -47,3 +47,9 @@ int vma_read_plain(int proc_fd, struct vma_list *ret, struct err *e);
 /* The parser alone (smaps or maps).  text is NUL-terminated, taken over and modified. */
 int vma_parse(char *text, size_t len, struct vma_list *ret, struct err *e);
 void vma_list_done(struct vma_list *l);
+
+/* The file that is mapped there, opened anew (O_CLOEXEC is added).  -EPERM: map_files is not for us, and it was not found
+ * in another way (vma_open.c). */
+int vma_open(int proc_fd, const struct vma *v, int flags);
+struct stat;
+int vma_stat(int proc_fd, const struct vma *v, struct stat *ret); /* the same, without opening it where that can be */

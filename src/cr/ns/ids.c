@@ -1,9 +1,11 @@
 #include "cr/ns/ids.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/fsuid.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,11 +55,37 @@ static int one_load(int proc_fd, pid_t pid, const char *name, struct id_map *ret
 	return r < 0 ? err_sys(e, r, "reading the %s of process %d", name, (int)pid) : 0;
 }
 
+bool ids_are_ours(int proc_task)
+{
+	struct stat theirs, ours;
+
+	return fstatat(proc_task, "ns/user", &theirs, 0) == 0 && fstatat(proc_task, "../self/ns/user", &ours, 0) == 0 &&
+	       theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
+static void map_identity(struct id_map *m)
+{
+	for (size_t i = 0; i < m->n; i++)
+		m->ext[i].outside = m->ext[i].inside;
+}
+
 int ids_load(int proc_fd, pid_t pid, struct ids *ret, struct err *e)
 {
 	int r = one_load(proc_fd, pid, "uid_map", &ret->uid, e);
+	auto_fd int dir = -1;
+	char name[16];
 
-	return r < 0 ? r : one_load(proc_fd, pid, "gid_map", &ret->gid, e);
+	if (r >= 0)
+		r = one_load(proc_fd, pid, "gid_map", &ret->gid, e);
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), "%d", (int)pid);
+	dir = openat(proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir >= 0 && ids_are_ours(dir)) {
+		map_identity(&ret->uid);
+		map_identity(&ret->gid);
+	}
+	return 0;
 }
 
 uint32_t id_inside(const struct id_map *m, uint32_t outside)

@@ -3,6 +3,7 @@
  * Records hold ids as the container sees them; the engine itself (at both ends in the host's user
  * namespace) sees the host's. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,6 +26,9 @@ struct ids {
 
 /* The maps of process pid; proc_fd: a /proc of the host. */
 int ids_load(int proc_fd, pid_t pid, struct ids *ret, struct err *e);
+/* Is its user namespace ours?  Then the map tells how our own ids look from outside of it, and what the kernel shows us are
+ * the container's ids already.  proc_task: /proc/PID of a /proc in which we are. */
+bool ids_are_ours(int proc_task);
 int id_map_parse(const char *text, struct id_map *ret); /* /proc/PID/uid_map */
 /* An id without a counterpart is IDS_NOBODY inside, -1 (as uid_t) outside. */
 uint32_t id_inside(const struct id_map *m, uint32_t outside);

@@ -509,15 +509,31 @@ static int opts_set_list(int fd, const GwSockExtra *x, unsigned late, struct err
 	return 0;
 }
 
+/* Beyond the host's limit only by force, which is not for everybody. */
+static int buffer_set(int fd, int plain, int force, int size)
+{
+	int r = sock_set_int(fd, SOL_SOCKET, force, size / 2), is = 0;
+
+	if (r != -EPERM)
+		return r;
+	r = sock_set_int(fd, SOL_SOCKET, plain, size / 2);
+	if (r == 0)
+		r = sock_get_int(fd, SOL_SOCKET, plain, &is);
+	return r < 0 ? r : is == size ? 0 : -EPERM;
+}
+
 static int opts_set_buffers(int fd, const SkOptsEntry *o, struct err *e)
 {
 	int r;
 
 	if (o->so_sndbuf > INT32_MAX || o->so_rcvbuf > INT32_MAX)
 		return err_set(e, -EINVAL, "a socket's buffer sizes make no sense");
-	r = sock_set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)(o->so_sndbuf / 2));
+	r = buffer_set(fd, SO_SNDBUF, SO_SNDBUFFORCE, (int)o->so_sndbuf);
 	if (r == 0)
-		r = sock_set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)(o->so_rcvbuf / 2));
+		r = buffer_set(fd, SO_RCVBUF, SO_RCVBUFFORCE, (int)o->so_rcvbuf);
+	if (r == -EPERM)
+		return err_set(e, r, "a socket's buffer sizes (%u, %u) are beyond the host's limit (net.core.wmem_max, "
+			       "rmem_max), which needs CAP_NET_ADMIN in the first user namespace", o->so_sndbuf, o->so_rcvbuf);
 	if (r < 0)
 		return err_sys(e, r, "a socket's buffer sizes cannot be set");
 	if (o->has_so_buf_lock && o->so_buf_lock != (SOCK_SNDBUF_LOCK | SOCK_RCVBUF_LOCK))

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "cr/task/attr.h"
 #include "cr/task/seccomp_image.h"
@@ -97,6 +98,9 @@ static int chain_read(pid_t tid, struct chain *ret, struct err *e)
 	}
 	if (r < 0) {
 		chain_done(&c);
+		if (r == -EACCES)
+			return err_set(e, r, "reading the seccomp filters of thread %d needs CAP_SYS_ADMIN in the first user "
+				       "namespace, and no filter on ourselves", (int)tid);
 		return err_sys(e, r, "reading the seccomp filters of thread %d", (int)tid);
 	}
 	*ret = c;
@@ -200,13 +204,19 @@ static int build(struct restore *r, struct err *e)
 	struct rtask *init = r->tasks[0];
 	struct chain *c = calloc(1, sizeof(*c));
 	pid_t tid = agent_host_tid(init->agent);
+	struct proc_status st;
+	auto_fd int dir = -1;
 	int ret, status;
 
 	if (!c)
 		return err_set(e, -ENOMEM, "no memory");
 	r->part_data[attr_part_index(&cr_part_seccomp)] = c;
-	ret = agent_seize(init->agent, e);
-	if (ret < 0)
+	/* Without a filter there is nothing to be read, for which not everybody has the right. */
+	dir = proc_open(r->proc_fd, tid);
+	ret = dir < 0 ? err_sys(e, dir, "gw-init") : proc_status_read(dir, &st, e);
+	if (ret >= 0)
+		ret = agent_seize(init->agent, e);
+	if (ret < 0 || st.seccomp != SECCOMP_MODE_FILTER)
 		return ret;
 	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0 || waitpid(tid, &status, __WALL) < 0)
 		return err_sys(e, -errno, "stopping gw-init");
