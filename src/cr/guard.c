@@ -279,6 +279,9 @@ static int guard_new(struct guard **ret, struct err *e)
 		close(sock[0]);
 		guardian(sock[1]);
 	}
+	/* Whichever of us comes first: no kill of our group may hit both. */
+	if (g->pid > 0)
+		setpgid(g->pid, g->pid);
 	close(sock[1]);
 	g->sock = sock[0];
 	if (g->pid < 0) {
