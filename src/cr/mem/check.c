@@ -75,7 +75,7 @@ static int classify_file(int proc_fd, const struct vma *v, enum mem_kind *ret_ki
 }
 
 /* 1: a file, of which the text does not say what it is. */
-static int mem_classify_text(const struct vma *v, enum mem_kind *ret_kind, const char **ret_what,
+static int mem_classify_text(int proc_fd, const struct vma *v, enum mem_kind *ret_kind, const char **ret_what,
 			     const char **ret_why)
 {
 	*ret_what = NULL;
@@ -140,7 +140,7 @@ static int mem_classify_text(const struct vma *v, enum mem_kind *ret_kind, const
 int mem_classify(int proc_fd, const struct vma *v, enum mem_kind *ret_kind, const char **ret_what,
 		 const char **ret_why, struct err *e)
 {
-	return mem_classify_text(v, ret_kind, ret_what, ret_why) ?
+	return mem_classify_text(proc_fd, v, ret_kind, ret_what, ret_why) ?
 		       classify_file(proc_fd, v, ret_kind, ret_what, ret_why, e) :
 		       0;
 }
@@ -178,7 +178,7 @@ static int classify_seen(struct seen *s, const struct task *t, struct vma *v, co
 			 const char **ret_why, struct err *e)
 {
 	enum mem_kind kind;
-	int r = mem_classify_text(v, &kind, ret_what, ret_why);
+	int r = mem_classify_text(t->proc_fd, v, &kind, ret_what, ret_why);
 	bool ask = r > 0 && !seen_is(s, v);
 
 	if (ask)
