@@ -142,8 +142,10 @@ int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct
 	/* -W: deltas cost more time than they save on the links containers move over. */
 	/* /.godwit is where gw-init waits at the target: deleting the folder here would take its mount away
 	 * there (rmdir of another namespace's mount point succeeds since Linux 3.18), and it would end. */
-	const char *argv[] = { rsync_path, "-aHAXSW", "--numeric-ids", "--delete", "--exclude=/.godwit", "-e", rsh, ".", "peer:.",
-			       NULL };
+	/* Times are compared to the nanosecond: by whole seconds, which is rsync's default, a file that is written again in
+	 * the second of its first copy, to the same length, would be taken for the same. */
+	const char *argv[] = { rsync_path, "-aHAXSW", "--numeric-ids", "--delete", "--modify-window=-1",
+			       "--exclude=/.godwit", "-e", rsh, ".", "peer:.", NULL };
 
 	return rsync_spawn(s, d, argv, -1, fd, e);
 }
@@ -151,7 +153,7 @@ int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct
 /* What our own rsync sends for the options above; the letters behind "e." are its protocol abilities. */
 static bool arg_allowed(const char *a)
 {
-	static const char *const words[] = { "rsync", "--server", "--delete", "--numeric-ids", "." };
+	static const char *const words[] = { "rsync", "--server", "--delete", "--numeric-ids", "-@-1", "." };
 
 	for (size_t i = 0; i < array_len(words); i++)
 		if (strcmp(a, words[i]) == 0)

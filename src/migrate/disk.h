@@ -24,8 +24,10 @@ struct disk_side {
 	uint32_t idmap_size;
 };
 
-/* rsync's status for "some files vanished": right in round 1, while the container runs and deletes. */
+/* rsync's status for "some files vanished", and for "some could not be read" (shortened while they were): right in
+ * round 1, while the container runs; round 2 must have all. */
 #define RSYNC_VANISHED 24
+#define RSYNC_PARTIAL 23
 
 /* Source: starts sending over `fd` (stays ours); the end comes by session_child_end. */
 int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct err *e);

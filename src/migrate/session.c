@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "migrate/disk.h"
 #include "runtime/program.h"
 
 int session_open(struct session *s, struct job *job, struct err *e)
@@ -292,7 +293,7 @@ int session_engine_end(struct session *s, int timeout_ms, struct err *e)
 	return 0;
 }
 
-int session_child_end(struct session *s, int also_ok, int timeout_ms, struct err *e)
+int session_child_end(struct session *s, bool while_running, int timeout_ms, struct err *e)
 {
 	uint64_t end = now_ms() + (uint64_t)timeout_ms;
 	int status;
@@ -308,7 +309,8 @@ int session_child_end(struct session *s, int also_ok, int timeout_ms, struct err
 	status = s->child_status;
 	s->child = 0;
 	s->child_ended = false;
-	if (status && !(WIFEXITED(status) && WEXITSTATUS(status) == also_ok))
+	if (status && !(while_running && WIFEXITED(status) &&
+			(WEXITSTATUS(status) == RSYNC_VANISHED || WEXITSTATUS(status) == RSYNC_PARTIAL)))
 		return err_set(e, -EIO, "rsync failed: %s",
 			       s->child_text.len ? s->child_text.data : "it did not say why");
 	return 0;

@@ -56,8 +56,9 @@ int session_expect(struct session *s, const char *type, int timeout_ms, json_t *
 int session_expect_engine(struct session *s, const char *verb, int timeout_ms, struct msg *ret, struct err *e);
 /* Waits for the engine's end with status 0. */
 int session_engine_end(struct session *s, int timeout_ms, struct err *e);
-/* Waits for the child's end with status 0 or `also_ok`; else its last words are the sentence. */
-int session_child_end(struct session *s, int also_ok, int timeout_ms, struct err *e);
+/* Waits for the child's end with status 0 (while_running: or one that says that files came and went, disk.h); else its last
+ * words are the sentence. */
+int session_child_end(struct session *s, bool while_running, int timeout_ms, struct err *e);
 /* Waits for a bulk connection that the daemon hands over (source). *ret is the caller's. */
 int session_channel(struct session *s, const char *name, int timeout_ms, int *ret, struct err *e);
 

@@ -82,7 +82,7 @@ static int disk_round(struct source *m, uint64_t *ret_us, struct err *e)
 		r = disk_send_start(&m->s, &m->disk, fd, e);
 	fd_close(&fd);
 	if (r == 0)
-		r = session_child_end(&m->s, m->live && !m->frozen ? RSYNC_VANISHED : 0, LONG_MS, e);
+		r = session_child_end(&m->s, m->live && !m->frozen, LONG_MS, e);
 	if (r == 0)
 		r = session_expect(&m->s, "disk-ok", STEP_MS, NULL, e);
 	*ret_us = now_us() - t;

@@ -121,7 +121,7 @@ static int disk_round(struct target *m, struct err *e)
 	if (r == 0)
 		r = disk_receive_start(&m->s, &m->disk, fd, e);
 	fd_close(&fd);
-	return r < 0 ? r : session_child_end(&m->s, m->prepared ? 0 : RSYNC_VANISHED, LONG_MS, e);
+	return r < 0 ? r : session_child_end(&m->s, !m->prepared, LONG_MS, e);
 }
 
 static int first_round(struct target *m, struct err *e)

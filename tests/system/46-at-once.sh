@@ -1,4 +1,5 @@
 #!/bin/bash
+# long
 # limit: 400
 # Starts, stops, restarts and moves of several containers at once, on both hosts: none fails.
 . "$(dirname "$0")/../lib/tap.sh"

@@ -1,4 +1,5 @@
 #!/bin/bash
+# long
 # limit: 600
 # podman container checkpoint and restore, Debian's and unmodified, with runc and the engine as its criu.
 lib=$(dirname "$0")/../lib

@@ -165,6 +165,12 @@ static ItimerEntry *itimer_of(const struct itimerval *v)
 		it->iusec = (uint64_t)v->it_interval.tv_usec;
 		it->vsec = (uint64_t)v->it_value.tv_sec;
 		it->vusec = (uint64_t)v->it_value.tv_usec;
+		/* A periodic one that has just gone off shows nothing left: it is set anew when its signal is
+		 * taken, which the restored one could not be, having no value. */
+		if (!it->vsec && !it->vusec) {
+			it->vsec = it->isec;
+			it->vusec = it->iusec;
+		}
 	}
 	return it;
 }
