@@ -175,12 +175,11 @@ static int locks_load(struct restore *r, struct err *e)
 	size_t pos = 0;
 	int got = 0;
 
+	if (r->opts && !r->opts->file_locks && image_find(r->image, REC_FILELOCKS, REC_ANY, NULL))
+		return err_set(e, -EOPNOTSUPP, "the tree had file locks, which are put back by --file-locks (if nobody "
+			       "outside of the tree uses them)");
 	while (got == 0 && (rec = image_find(r->image, REC_FILELOCKS, REC_ANY, &pos)))
-		if (r->opts && !r->opts->file_locks)
-			return err_set(e, -EOPNOTSUPP, "the tree had file locks, which are to be put back by --file-locks "
-				       "(if nobody outside of the tree uses them)");
-		else
-			got = lock_sane(r, (const FileLockEntry *)rec->msg, e);
+		got = lock_sane(r, (const FileLockEntry *)rec->msg, e);
 	return got;
 }
 

@@ -287,8 +287,8 @@ static int callers_find(const struct pair *p, struct err *e)
 	for (int fd = 0; fd <= 2; fd++)
 		if (is_terminal(fd))
 			return fd;
-	return err_set(e, -ENOTTY, "the tree's terminal (%u:%u) becomes that of whoever restores it, and none of its "
-		       "standard descriptors is a terminal", major(p->info->rdev), minor(p->info->rdev));
+	return err_set(e, -ENOTTY, "the tree's terminal (%u:%u) becomes that of whoever restores it, and "
+		       "none of its standard descriptors is a terminal", major(p->info->rdev), minor(p->info->rdev));
 }
 
 static int named_find(struct restore *r, const struct pair *p, struct err *e)
@@ -314,8 +314,8 @@ static int outside_open(struct restore *r, struct pair *p, struct err *e)
 	else if (r->opts->shell_job)
 		fd = callers_find(p, e);
 	else
-		fd = err_set(e, -EINVAL, "the tree was a job of a shell, with its terminal: --shell-job gives it that of "
-			     "whoever restores it");
+		fd = err_set(e, -EINVAL, "the tree was a job of a shell, with its terminal: --shell-job gives it "
+			     "that of whoever restores it");
 	if (fd < 0)
 		return fd;
 	p->slave = fcntl(fd, F_DUPFD_CLOEXEC, 3);
