@@ -7,6 +7,8 @@
 # callers_outside NAME: runs this script anew, inside, and removes what it leaves: $t, and cgroups named after it.
 callers_outside() {
 	local rc
+	# Its packages come from a network that there is none of inside.
+	(. "$lib/tap.sh"; cached_image debian/12 redis-server,python3,cron) >/dev/null || exit 1
 	CALLERS_NAME=gwt-$1-$$ t=$(mktemp -d "/var/tmp/gwt-$1.XXXXXX") || exit 1
 	export CALLERS_NAME t
 	unshare --pid --mount --net --fork --kill-child --mount-proc --propagation private "$0" inside

@@ -336,7 +336,7 @@ is "swrk: runc's fields" "$(py "
 s, c = swrk('$G'); m = []
 r = dump(s, $p, 'img', m, leave_running=True, ext_unix_sk=False, tcp_established=False, shell_job=False,
 	file_locks=False, auto_dedup=False, manage_cgroups=True, manage_cgroups_mode=rpc.IGNORE, empty_ns=0x40000000,
-	freeze_cgroup='/nonexistent', lazy_pages=False, orphan_pts_master=True, config_file='/etc/criu/runc.conf')
+	freeze_cgroup='/', lazy_pages=False, orphan_pts_master=True, config_file='/etc/criu/runc.conf')
 print(r.success, r.cr_errmsg)")" "True "
 check "the tree runs on" goes_on
 finish $p
