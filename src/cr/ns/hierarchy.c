@@ -156,38 +156,7 @@ static int one_add(struct hierarchies *h, const struct mnts *all, const char *co
 	return h->list[h->n++].controllers ? 0 : -ENOMEM;
 }
 
-int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err *e)
-{
-	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	auto_free char *outside = NULL, *inside = NULL;
-	struct mnts all = { 0 };
-	char path[48];
-	int r;
-
-	ret->n = 0;
-	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)init);
-	r = fd_read_file_at(AT_FDCWD, path, 65536, &outside, NULL);
-	if (r < 0)
-		return err_sys(e, r, "reading %s", path);
-	r = ns_visit(init, CLONE_NEWCGROUP, proc_cgroup_visit, &init, 65536, &inside, e);
-	if (r >= 0)
-		r = mnts_read(proc_fd, getpid(), &all, e);
-	for (const char *line = outside; r >= 0 && *line;
-	     line += strcspn(line, "\n"), line += *line == '\n') {
-		const char *c = strchr(line, ':'), *end = c ? strchr(c + 1, ':') : NULL;
-		auto_free char *controllers = end ? strndup(c + 1, (size_t)(end - c - 1)) : NULL;
-
-		if (controllers)
-			r = one_add(ret, &all, controllers, outside, inside, v2_fd);
-	}
-	mnts_done(&all);
-	if (r < 0)
-		hierarchies_close(ret);
-	return r < 0 ? err_context(e, r, "finding the container's cgroups") : 0;
-}
-
-/* ---- of a tree that is no container of liblxc's ---- */
-
+/* Of a tree that is no container of liblxc's. */
 static int tree_add(struct hierarchies *h, const struct mnts *all, const char *controllers, const char *text)
 {
 	auto_free char *path = cgroup_path_in(text, controllers);
@@ -202,30 +171,62 @@ static int tree_add(struct hierarchies *h, const struct mnts *all, const char *c
 	return h->list[h->n++].controllers ? 0 : -ENOMEM;
 }
 
-int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e)
+/* inside: how the init itself sees its groups; NULL: of a tree that is no container of liblxc's. */
+static int all_add(struct hierarchies *h, const char *text, const char *inside, int v2_fd, struct err *e)
 {
 	auto_fd int proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	auto_free char *text = NULL;
 	struct mnts all = { 0 };
-	char path[48];
-	int r;
+	int r = mnts_read(proc_fd, getpid(), &all, e);
 
-	ret->n = 0;
-	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)first);
-	r = fd_read_file_at(AT_FDCWD, path, 65536, &text, NULL);
-	if (r < 0)
-		return err_sys(e, r, "reading %s", path);
-	r = mnts_read(proc_fd, getpid(), &all, e);
 	for (const char *line = text; r >= 0 && *line; line += strcspn(line, "\n"), line += *line == '\n') {
 		const char *c = strchr(line, ':'), *end = c ? strchr(c + 1, ':') : NULL;
 		auto_free char *controllers = end ? strndup(c + 1, (size_t)(end - c - 1)) : NULL;
 
 		if (controllers)
-			r = tree_add(ret, &all, controllers, text);
+			r = inside ? one_add(h, &all, controllers, text, inside, v2_fd) :
+				     tree_add(h, &all, controllers, text);
 	}
 	mnts_done(&all);
 	if (r < 0)
-		hierarchies_close(ret);
+		hierarchies_close(h);
+	return r;
+}
+
+static int cgroup_text(pid_t pid, char **ret, struct err *e)
+{
+	char path[48];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+	r = fd_read_file_at(AT_FDCWD, path, 65536, ret, NULL);
+	return r < 0 ? err_sys(e, r, "reading %s", path) : 0;
+}
+
+int hierarchies_open(pid_t init, int v2_fd, struct hierarchies *ret, struct err *e)
+{
+	auto_free char *outside = NULL, *inside = NULL;
+	int r;
+
+	ret->n = 0;
+	r = cgroup_text(init, &outside, e);
+	if (r < 0)
+		return r;
+	r = ns_visit(init, CLONE_NEWCGROUP, proc_cgroup_visit, &init, 65536, &inside, e);
+	if (r >= 0)
+		r = all_add(ret, outside, inside, v2_fd, e);
+	return r < 0 ? err_context(e, r, "finding the container's cgroups") : 0;
+}
+
+int hierarchies_of_tree(pid_t first, struct hierarchies *ret, struct err *e)
+{
+	auto_free char *text = NULL;
+	int r;
+
+	ret->n = 0;
+	r = cgroup_text(first, &text, e);
+	if (r < 0)
+		return r;
+	r = all_add(ret, text, NULL, -1, e);
 	return r < 0 ? err_context(e, r, "finding the tree's cgroups") : 0;
 }
 
