@@ -51,6 +51,7 @@ int main(void)
 	MUST(mkdir("/mnt/cg/empty", 0755));
 	MUST(chown("/mnt/cg/empty", 33, 44));
 	MUST(chown("/mnt/cg/empty/cgroup.procs", 33, 44));
+	MUST(chmod("/mnt/cg/empty/cgroup.procs", 0664));
 	put("/mnt/cg/empty/cgroup.max.depth", "7");
 	for (int i = 0; i < 2; i++) {
 		child[i] = MUST(fork());
@@ -69,7 +70,7 @@ int main(void)
 	MUST(stat("/mnt/cg/empty", &st));
 	CHECK(st.st_uid == 33 && st.st_gid == 44, "owner of /empty");
 	MUST(stat("/mnt/cg/empty/cgroup.procs", &st));
-	CHECK(st.st_uid == 33, "owner of its cgroup.procs");
+	CHECK(st.st_uid == 33 && st.st_gid == 44 && (st.st_mode & 0777) == 0664, "owner of its cgroup.procs");
 	CHECK(open("/mnt/cg/empty/cgroup.max.depth", O_RDONLY | O_CLOEXEC) >= 0, "settings: %m");
 	MUST(mkdir("/mnt/cg/a/later", 0755));
 	MUST(rmdir("/mnt/cg/a/later"));

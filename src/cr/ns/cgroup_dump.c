@@ -132,11 +132,13 @@ static int group_put(struct walk *w, int dir)
 	m.controllers = (char *)w->controllers;
 	m.path = w->path;
 	m.outside = *w->path ? NULL : w->h->path;
-	m.has_mode = m.has_uid = m.has_gid = m.has_procs_uid = true;
+	m.has_mode = m.has_uid = m.has_gid = m.has_procs_uid = m.has_procs_gid = m.has_procs_mode = true;
 	m.mode = st.st_mode & 07777;
 	m.uid = id_inside(&w->ids->uid, st.st_uid);
 	m.gid = id_inside(&w->ids->gid, st.st_gid);
 	m.procs_uid = id_inside(&w->ids->uid, procs.st_uid);
+	m.procs_gid = id_inside(&w->ids->gid, procs.st_gid);
+	m.procs_mode = procs.st_mode & 0777;
 	r = settings_read(w, dir, &m);
 	if (r >= 0)
 		r = procs_read(w, dir, &m);

@@ -272,12 +272,18 @@ static int group_own(const struct group *g, int dir, const struct ids *ids)
 	const GwCgroup *m = g->m;
 	uid_t uid = owner_of(&ids->uid, g, m->uid), procs = owner_of(&ids->uid, g, m->procs_uid);
 	gid_t gid = owner_of(&ids->gid, g, m->gid);
+	gid_t procs_gid = m->has_procs_gid ? owner_of(&ids->gid, g, m->procs_gid) : (gid_t)-1;
 
 	if (fchown(dir, uid, gid) < 0 || fchmod(dir, m->mode & 07777) < 0)
 		return -errno;
-	for (size_t i = 0; i < array_len(files); i++)
-		if (fchownat(dir, files[i], procs, (gid_t)-1, 0) < 0 && errno != ENOENT)
-			return -errno;
+	for (size_t i = 0; i < array_len(files); i++) {
+		/* Who is neither owner nor in the group gets no say, whatever an image has. */
+		if (fchownat(dir, files[i], procs, procs_gid, 0) < 0 ||
+		    (m->has_procs_mode && fchmodat(dir, files[i], m->procs_mode & 0775, 0) < 0)) {
+			if (errno != ENOENT)
+				return -errno;
+		}
+	}
 	return 0;
 }
 
