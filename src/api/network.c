@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "network/check.h"
 #include "runtime/expand.h"
 
 /* Does any device of this object use the network? */
@@ -137,7 +138,8 @@ static int change_start(struct api *a, struct call *c, enum change what, const c
 	static const struct job_events events = { .ended = on_ended };
 	struct change_job *j = calloc(1, sizeof(*j));
 	struct job_handle *h;
-	auto_json *spec = json_pack("{s:s}", "name", name);
+	auto_json *spec = json_pack("{s:s, s:s}", "name", name, "why",
+				    what == NET_CREATE ? "new" : what == NET_UPDATE ? "changed" : "boot");
 	int r;
 
 	if (!j || !(j->name = strdup(name)) || !spec) {
@@ -177,7 +179,9 @@ static void network_post(struct call *c)
 		row = json_pack("{s:s, s:s, s:s, s:o}", "name", name, "type", "bridge", "description",
 				body_str(c->body, "description", ""), "config",
 				json_is_object(config) ? json_copy((json_t *)config) : json_object());
-		r = row ? db_network_put(c->a->db, row, true, &e) : err_set(&e, -ENOMEM, "out of memory");
+		r = row ? network_config_check(name, json_object_get(row, "config"), &e) : err_set(&e, -ENOMEM, "out of memory");
+		if (r >= 0)
+			r = db_network_put(c->a->db, row, true, &e);
 	}
 	if (r >= 0) {
 		r = change_start(c->a, c, NET_CREATE, name, NULL, NULL, &e);
@@ -212,7 +216,9 @@ static void network_write(struct call *c, bool merge)
 		}
 		if (json_is_string(json_object_get(c->body, "description")))
 			json_object_set(row, "description", json_object_get(c->body, "description"));
-		r = db_network_put(c->a->db, row, false, &e);
+		r = network_config_check(c->arg[0], target, &e);
+		if (r >= 0)
+			r = db_network_put(c->a->db, row, false, &e);
 	}
 	if (r >= 0)
 		r = change_start(c->a, c, NET_UPDATE, c->arg[0], before, NULL, &e);

@@ -8,12 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "network/check.h"
 #include "network/dnsmasq.h"
 #include "network/firewall.h"
 #include "network/link.h"
@@ -114,70 +117,204 @@ static int device_set_address(const char *name, const struct bridge_net *net, st
 	return r < 0 ? err_sys(e, r, "cannot give %s its address", name) : 0;
 }
 
-static int uplinks_join(const char *name, const char *list, struct err *e)
+/* What was made for a network, so that it can be taken back. */
+struct made {
+	bool device, forwarding;
+	char *switched_on; /* cards that were off, a blank behind each */
+};
+
+struct joining {
+	const char *name;
+	enum bridge_why why;
+	struct made *made;
+	char **note;
+};
+
+static int note_add(char **note, const char *text)
 {
-	auto_free char *copy = list ? strdup(list) : NULL;
-	char *save = NULL;
+	char *longer = NULL;
 
-	if (list && !copy)
-		return err_sys(e, -ENOMEM, "network %s", name);
-	for (char *s = copy ? strtok_r(copy, ", ", &save) : NULL; s; s = strtok_r(NULL, ", ", &save)) {
-		int r = link_join_bridge(s, name, e);
-
-		if (r == 0)
-			r = link_set_up(s, true, e);
-		if (r < 0)
-			return err_context(e, r, "bridge.external_interfaces of network %s", name);
-	}
+	if (asprintf(&longer, "%s%s%s", *note ? *note : "", *note ? "; " : "", text) < 0)
+		return -ENOMEM;
+	free(*note);
+	*note = longer;
 	return 0;
 }
 
-static int forwarding_on(struct err *e)
+static bool link_reads(const char *card, const char *what, const char *wanted)
 {
-	int r = fd_write_file_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "1");
+	auto_free char *text = NULL;
+	char path[96];
 
+	snprintf(path, sizeof(path), "/sys/class/net/%.15s/%s", card, what);
+	return fd_read_file_at(AT_FDCWD, path, 64, &text, NULL) == 0 && str_starts(text, wanted);
+}
+
+static bool link_is_on(const char *card)
+{
+	struct ifreq ifr = { 0 };
+	auto_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strncpy(ifr.ifr_name, card, IFNAMSIZ - 1);
+	return fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && ifr.ifr_flags & IFF_UP;
+}
+
+static int switch_on(const char *card, struct made *made, struct err *e)
+{
+	char *longer = NULL;
+
+	if (!link_is_on(card) &&
+	    asprintf(&longer, "%s%s ", made->switched_on ? made->switched_on : "", card) >= 0) {
+		free(made->switched_on);
+		made->switched_on = longer;
+	}
+	return link_set_up(card, true, e);
+}
+
+static int uplink_join(const char *card, void *arg, struct err *e)
+{
+	struct joining *j = arg;
+	struct err why = { 0 };
+	int r;
+
+	/* At a start of the daemon nobody is there to answer: without a card whose use has changed meanwhile the
+	 * containers run all the same. */
+	if (j->why == BRIDGE_BOOT && network_uplink_check(j->name, card, &why) < 0)
+		return note_add(j->note, err_text(&why)) < 0 ? err_sys(e, -ENOMEM, "network %s", j->name) : 0;
+	r = link_join_bridge(card, j->name, e);
+	if (r == 0)
+		r = switch_on(card, j->made, e);
+	return r < 0 ? err_context(e, r, "bridge.external_interfaces of network %s", j->name) : 0;
+}
+
+#define CARRIER_WAIT_MS 3000
+
+/* A card that was off needs its time until it hears anybody. */
+static int carrier_wait(const char *card, void *left_ms, struct err *e)
+{
+	(void)e;
+	for (int *left = left_ms; *left > 0 && !link_reads(card, "carrier", "1"); *left -= 50)
+		usleep(50000);
+	return 0;
+}
+
+static bool has_address(const char *name, uint32_t address)
+{
+	struct ifreq ifr = { 0 };
+	auto_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	return fd >= 0 && ioctl(fd, SIOCGIFADDR, &ifr) == 0 &&
+	       ((struct sockaddr_in *)(void *)&ifr.ifr_addr)->sin_addr.s_addr == address;
+}
+
+/* The most likely mistake with two hosts on one layer 2: both were given the same address. */
+static int address_is_ours(const char *name, const struct bridge_net *net, const char *uplinks, const uint8_t mac[6],
+			   struct err *e)
+{
+	char text[INET_ADDRSTRLEN];
+	int left = CARRIER_WAIT_MS, r;
+	uint8_t who[6];
+
+	if (!uplinks || has_address(name, net->address))
+		return 0;
+	network_uplinks_each(uplinks, carrier_wait, &left, e);
+	r = link_probe_ipv4(name, net->address, mac, who, e);
+	if (r <= 0)
+		return r;
+	inet_ntop(AF_INET, &net->address, text, sizeof(text));
+	return err_set(e, -EADDRINUSE, "%s is the address of another host behind %s already (%02x:%02x:%02x:%02x:%02x:%02x): hosts "
+		       "that share a network have each a bridge address of their own in one subnet", text, uplinks, who[0],
+		       who[1], who[2], who[3], who[4], who[5]);
+}
+
+static int forwarding_on(struct made *made, struct err *e)
+{
+	auto_free char *was = NULL;
+	int r = fd_read_file_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", 16, &was, NULL);
+
+	if (r == 0 && str_starts(was, "1"))
+		return 0;
+	r = fd_write_file_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "1");
+	made->forwarding = r == 0;
 	return r < 0 ? err_sys(e, r, "cannot switch on net.ipv4.ip_forward, which NAT needs") : 0;
 }
 
-static int bridge_up_row(struct db *db, const char *state_dir, const char *name, json_t *row,
-			 char **ret_note, struct err *e)
+static int link_bring_up(struct db *db, const char *name, json_t *row, const struct bridge_net *net, struct joining *j,
+			 struct err *e)
 {
-	const char *nat = config_str(row, "ipv4.nat");
-	struct bridge_net net;
+	const char *uplinks = config_str(row, "bridge.external_interfaces");
+	bool is_new = !link_exists(name);
 	uint8_t mac[6];
+	int r = mac_of(db, row, mac, e);
+
+	if (r == 0)
+		r = device_make(name, mac, e);
+	j->made->device = r == 0 && is_new;
+	if (r == 0)
+		r = device_set_mtu(name, config_str(row, "bridge.mtu"), e);
+	if (r == 0)
+		r = link_set_up(name, true, e);
+	if (r == 0)
+		r = network_uplinks_each(uplinks, uplink_join, j, e);
+	if (r == 0 && net->address && j->why != BRIDGE_BOOT)
+		r = address_is_ours(name, net, uplinks, mac, e);
+	if (r == 0 && net->address)
+		r = device_set_address(name, net, e);
+	return r;
+}
+
+static int bridge_up_row(struct db *db, const char *state_dir, const char *name, json_t *row, enum bridge_why why,
+			 struct made *made, char **ret_note, struct err *e)
+{
+	struct joining j = { .name = name, .why = why, .made = made, .note = ret_note };
+	const char *nat = config_str(row, "ipv4.nat");
+	auto_free char *note = NULL;
+	struct bridge_net net;
 	int r;
 
 	if (bridge_parse_cidr(config_str(row, "ipv4.address"), &net) < 0)
 		return err_set(e, -EINVAL, "ipv4.address \"%s\" is not ADDRESS/PREFIX (prefix 8 to 30)",
 			       config_str(row, "ipv4.address"));
-	r = mac_of(db, row, mac, e);
+	r = why == BRIDGE_BOOT ? 0 : network_host_check(name, json_object_get(row, "config"), why == BRIDGE_NEW, e);
 	if (r == 0)
-		r = device_make(name, mac, e);
-	if (r == 0)
-		r = device_set_mtu(name, config_str(row, "bridge.mtu"), e);
-	if (r == 0 && net.address)
-		r = device_set_address(name, &net, e);
-	if (r == 0)
-		r = link_set_up(name, true, e);
-	if (r == 0)
-		r = uplinks_join(name, config_str(row, "bridge.external_interfaces"), e);
+		r = link_bring_up(db, name, row, &net, &j, e);
 	if (r < 0)
 		return r;
 	if (net.address && nat && strcmp(nat, "true") == 0) {
-		r = forwarding_on(e);
+		r = forwarding_on(made, e);
 		if (r == 0)
 			r = firewall_nat_set(name, &net, e);
 	} else {
 		r = firewall_clear(name, e);
 	}
 	if (r == 0)
-		r = dnsmasq_start(db, state_dir, name, row, &net, ret_note, e);
+		r = dnsmasq_start(db, state_dir, name, row, &net, &note, e);
+	if (r == 0 && note && note_add(ret_note, note) < 0)
+		r = err_sys(e, -ENOMEM, "network %s", name);
 	return r;
 }
 
-int bridge_up(struct db *db, const char *state_dir, const char *name, char **ret_note, struct err *e)
+/* As it was before; what fails here fails behind a failure that is told. */
+static void take_back(const char *state_dir, const char *name, const struct made *made)
+{
+	char *save = NULL;
+
+	if (!made->device)
+		return;
+	dnsmasq_stop(state_dir, name, NULL);
+	firewall_clear(name, NULL);
+	link_delete(name, NULL);
+	for (char *s = made->switched_on ? strtok_r(made->switched_on, " ", &save) : NULL; s; s = strtok_r(NULL, " ", &save))
+		link_set_up(s, false, NULL);
+	if (made->forwarding)
+		fd_write_file_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "0");
+}
+
+int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridge_why why, char **ret_note, struct err *e)
 {
 	auto_fd int lock = -1;
+	struct made made = { 0 };
 	json_t *row;
 	int r = db_network_get(db, name, &row, e);
 
@@ -185,7 +322,10 @@ int bridge_up(struct db *db, const char *state_dir, const char *name, char **ret
 	if (r < 0)
 		return r;
 	lock = bridge_lock(state_dir, name, e);
-	r = lock < 0 ? lock : bridge_up_row(db, state_dir, name, row, ret_note, e);
+	r = lock < 0 ? lock : bridge_up_row(db, state_dir, name, row, why, &made, ret_note, e);
+	if (r < 0 && why == BRIDGE_NEW)
+		take_back(state_dir, name, &made);
+	free(made.switched_on);
 	json_decref(row);
 	return r < 0 ? err_context(e, r, "network %s", name) : 0;
 }

@@ -15,9 +15,16 @@ struct bridge_net {
 	unsigned prefix;
 };
 
-/* Brings the network up as its row says; what is already right is left alone.  *ret_note is a sentence
- * about what could not be offered (no dnsmasq), NULL when nothing; malloc'd. */
-int bridge_up(struct db *db, const char *state_dir, const char *name, char **ret_note, struct err *e);
+enum bridge_why {
+	BRIDGE_BOOT,    /* at a start of the daemon; again */
+	BRIDGE_CHANGED, /* its row is another now */
+	BRIDGE_NEW,     /* there must not be a link of its name yet; a failure takes back what was made */
+};
+
+/* Brings the network up as its row says; what is already right is left alone.  What cannot be right beside this host's
+ * other links is refused before anything is touched (network/check.h).  *ret_note is a sentence about what could not
+ * be offered (no dnsmasq; at a boot, an uplink that is in other use), NULL when nothing; malloc'd. */
+int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridge_why why, char **ret_note, struct err *e);
 /* Removes the bridge, its table and its dnsmasq.  -EBUSY: containers are still in it. */
 int bridge_down(struct db *db, const char *state_dir, const char *name, struct err *e);
 

@@ -1,6 +1,7 @@
 #include "network/verbs.h"
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "db/db.h"
 #include "network/bridge.h"
 
@@ -8,6 +9,13 @@ static int network_name(struct job *j, const char **ret, struct err *e)
 {
 	*ret = json_string_value(json_object_get(j->spec, "name"));
 	return *ret ? 0 : err_set(e, -EINVAL, "the network's name is missing");
+}
+
+static enum bridge_why why_of(const struct job *j)
+{
+	const char *s = json_string_value(json_object_get(j->spec, "why"));
+
+	return str_eq(s, "new") ? BRIDGE_NEW : str_eq(s, "changed") ? BRIDGE_CHANGED : BRIDGE_BOOT;
 }
 
 static int network_up_run(struct job *j, struct err *e)
@@ -20,7 +28,7 @@ static int network_up_run(struct job *j, struct err *e)
 	if (r == 0)
 		r = db_open(j->state_dir, &db, e);
 	if (r == 0)
-		r = bridge_up(db, j->state_dir, name, &note, e);
+		r = bridge_up(db, j->state_dir, name, why_of(j), &note, e);
 	if (r < 0)
 		return r;
 	return job_done_json(j, note ? json_pack("{s:s}", "note", note) : json_object());

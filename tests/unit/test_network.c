@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "network/bridge.h"
+#include "network/check.h"
 #include "network/range.h"
 #include "network/rtnl.h"
 
@@ -53,6 +54,37 @@ static void cidr(void **state)
 		assert_int_equal(bridge_parse_cidr(bad[i], &n), -EINVAL);
 }
 
+static int checked(const char *address, const char *ranges, const char *uplinks)
+{
+	json_t *config = json_pack("{s:s, s:s, s:s}", "ipv4.address", address, "ipv4.dhcp.ranges", ranges,
+				   "bridge.external_interfaces", uplinks);
+	int r = network_config_check("br0", config, NULL);
+
+	json_decref(config);
+	return r;
+}
+
+static void config(void **state)
+{
+	static const char *const good[][2] = {
+		{ "10.0.0.1/24", "" }, { "10.0.0.255/23", "" }, { "10.0.0.254/24", "10.0.0.0-10.0.0.255" }, { "none", "" }, { "", "" },
+		{ "10.0.0.1/30", "10.0.0.2-10.0.0.2" }, { "10.0.0.1/8", "10.0.0.2-10.0.0.3,10.255.255.1-10.255.255.255" },
+	};
+	static const char *const bad[][2] = {
+		{ "300.1.1.1/24", "" },	 { "10.0.0.0/31", "" },	    { "10.0.0.0/24", "" },   { "10.0.0.255/24", "" },
+		{ "10.0.0.1/0", "" },	 { "127.0.0.1/8", "" },	    { "224.0.0.1/24", "" },  { "255.255.255.254/30", "" },
+		{ "0.1.2.3/24", "" },	 { "10.0.0.1/24", "10.0.0.1-10.0.0.1" }, { "10.0.0.1/24", "10.0.1.1-10.0.1.2" },
+		{ "10.0.0.1/24", "10.0.0.9-10.0.1.2" }, { "10.0.0.1/24", "10.0.0.0-10.0.0.1" }, { "10.0.0.1/24", "10.0.0.255-10.0.0.255" },
+		{ "none", "10.0.0.2-10.0.0.3" }, { "10.0.0.1/24", "10.0.0.9-10.0.0.2" }, { "10.0.0.1/24", " " },
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		assert_int_equal(checked(good[i][0], good[i][1], "eth1, eth2"), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(checked(bad[i][0], bad[i][1], ""), -EINVAL);
+	assert_int_equal(checked("10.0.0.1/24", "", "eth1,br0"), -EINVAL);
+}
+
 /* A request that does not fit is remembered as such and never sent. */
 static void rtnl_overflow(void **state)
 {
@@ -75,6 +107,7 @@ int main(void)
 		cmocka_unit_test(ranges_good),
 		cmocka_unit_test(ranges_bad),
 		cmocka_unit_test(cidr),
+		cmocka_unit_test(config),
 		cmocka_unit_test(rtnl_overflow),
 	};
 
