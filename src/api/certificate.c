@@ -178,12 +178,10 @@ static void certificate_post(struct call *c)
 		reply_error(c->q, 400, "no certificate was given");
 		return;
 	}
-	if (!c->trusted) {
-		secret = token_secret(token);
-		if (!secret) {
-			reply_error(c->q, 403, "not authorized: a token is needed to become trusted (`godwit config trust add`)");
-			return;
-		}
+	secret = token_secret(token);
+	if (!c->trusted && !secret) {
+		reply_error(c->q, 403, "not authorized: a token is needed to become trusted (`godwit config trust add`)");
+		return;
 	}
 	/* Looked at before the token is used up: a bad certificate must not cost it. */
 	if (cert_fingerprint_pem(text, fp, &e) < 0) {
@@ -191,10 +189,13 @@ static void certificate_post(struct call *c)
 		return;
 	}
 	if (db_cert_get(c->a->db, fp, &there, NULL) == 0) {
+		/* A token that has come here has done its service, and would otherwise lie about for somebody else. */
+		if (secret && db_token_redeem(c->a->db, secret, &client, NULL) == 0)
+			token_operation_end(c->a, secret);
 		reply_error(c->q, 409, "this certificate is trusted already");
 		return;
 	}
-	if (secret) {
+	if (!c->trusted) {
 		if (db_token_redeem(c->a->db, secret, &client, &e) < 0) {
 			reply_error(c->q, e.code == -ENOENT ? 403 : 500, "%s", err_text(&e));
 			return;
@@ -204,7 +205,7 @@ static void certificate_post(struct call *c)
 	}
 	if (cert_store(c->a, name, text, &e) < 0) {
 		/* The token was good and the certificate was not stored: the client may try again. */
-		if (secret)
+		if (!c->trusted)
 			db_token_put(c->a->db, secret, client, NULL);
 		reply_err(c, &e);
 		return;

@@ -77,7 +77,7 @@ static int import(struct remote *r, const char *file, const char *alias, struct 
 	if (n == -ECANCELED)
 		return err_set(e, n, "interrupted: the image was not imported");
 	if (n < 0)
-		return err_context(e, n, "%s", remote_name(r));
+		return err_context(e, remote_explain(r, n, e), "%s", remote_name(r));
 	n = remote_wait(r, json_str(json_object_get(reply, "metadata"), "id"), &op, e);
 	if (n >= 0)
 		print_warnings(op);

@@ -1,15 +1,19 @@
 /* remote add, list, remove, default */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/remote.h"
 #include "cli/table.h"
 #include "cli/token.h"
 #include "http/cert.h"
+
+#define CANDIDATE_WAIT_S 5
 
 struct candidate {
 	char *host, *url; /* "https://HOST:PORT" */
@@ -26,10 +30,21 @@ static void candidate_done(struct candidate *c)
 	memset(c, 0, sizeof(*c));
 }
 
+/* Whoever takes the connection and then says nothing is waited for no longer than one who does not take it. */
+static bool too_long(void *arg)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec >= *(time_t *)arg || interrupt_count();
+}
+
 /* Asks who answers at the address: its certificate, not yet trusted. */
 static int candidate_try(const char *address, struct candidate *ret, struct err *e)
 {
-	struct http_endpoint ep = { .timeout_s = 5 };
+	struct http_endpoint ep = { .timeout_s = CANDIDATE_WAIT_S };
+	struct timespec now;
+	time_t end;
 	struct http_client *http = NULL;
 	auto_json *reply = NULL;
 	const char *path, *pem;
@@ -41,9 +56,17 @@ static int candidate_try(const char *address, struct candidate *ret, struct err 
 		return err_sys(e, -ENOMEM, "cannot connect to %s", address);
 	ep.host = ret->host;
 	ep.port = ret->port;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	end = now.tv_sec + 2 * CANDIDATE_WAIT_S;
 	r = http_client_new(&ep, &http, e);
-	if (r >= 0)
+	if (r >= 0) {
+		http_client_stop_when(http, too_long, &end);
 		r = http_request_json(http, "GET", "/1.0", NULL, &reply, e);
+		if (r == -ECANCELED && !interrupt_count())
+			r = err_set(e, -ETIMEDOUT, "%s takes connections and says nothing: is that a godwitd?", ret->url);
+	}
+	if (r < 0)
+		r = remote_unreached(r, e);
 	if (r >= 0) {
 		pem = http_client_server_cert(http);
 		ret->pem = pem ? strdup(pem) : NULL;
@@ -79,6 +102,9 @@ static int add_by_token(struct cli *cli, const char *name, const char *token, co
 		if (r >= 0)
 			break;
 	}
+	if (r < 0 && n > 1)
+		return err_context(e, r, "none of the %zu addresses in the token answers (--address HOST:PORT says another one); the last",
+				   n);
 	if (r < 0)
 		return r;
 	if (strcasecmp(c.fingerprint, json_str(parsed, "fingerprint")) != 0)
@@ -87,10 +113,15 @@ static int add_by_token(struct cli *cli, const char *name, const char *token, co
 	r = add_remote(cli, name, &c, &remote, e);
 	if (r < 0)
 		return r;
-	return remote_call(remote, "POST",
-			   json_pack("{s:s, s:s, s:s, s:s}", "type", "client", "name", json_str(parsed, "client_name"),
-				     "password", token, "trust_token", token),
-			   NULL, e, "/1.0/certificates");
+	r = remote_call(remote, "POST",
+			json_pack("{s:s, s:s, s:s, s:s}", "type", "client", "name", json_str(parsed, "client_name"),
+				  "password", token, "trust_token", token),
+			NULL, e, "/1.0/certificates");
+	if (r != -EEXIST)
+		return r;
+	/* `remote remove` forgets the host; the host has not forgotten us. */
+	fprintf(stderr, "%s trusts this client already; the token was not needed, and is of no use any more.\n", name);
+	return 0;
 }
 
 static bool accepts(const struct candidate *c)
@@ -152,6 +183,8 @@ int cmd_remote_add(struct cli *cli, int argc, char **argv)
 		return r;
 	name = argv[optind];
 	what = argv[optind + 1];
+	if (strcmp(name, "local") == 0)
+		return cli_failf("'local' is this machine: another name is needed");
 	if (conf_remote_addr(cli->conf, name))
 		return cli_failf("there is a remote '%s' already; `godwit remote remove %s` forgets it", name, name);
 	r = token_parse(what, &token, &text, &e);

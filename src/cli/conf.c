@@ -192,7 +192,9 @@ int conf_remote_put(struct conf *c, const char *name, const char *addr, const ch
 	path = cert_path(c, name);
 	if (!path || asprintf(&dir, "%s/servercerts", c->dir) < 0)
 		return err_sys(e, -ENOMEM, "cannot add the remote");
-	r = make_dirs(dir, e);
+	r = make_dirs(c->dir, e); /* first: what is made on the way to another folder is open to all */
+	if (r >= 0)
+		r = make_dirs(dir, e);
 	if (r < 0)
 		return r;
 	r = fd_replace_file_at(AT_FDCWD, path, cert_pem, strlen(cert_pem), 0600);

@@ -3,7 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/cli.h"
@@ -108,6 +111,59 @@ const struct http_endpoint *remote_endpoint(const struct remote *r)
 	return &r->ep;
 }
 
+/* Why nobody answers at the local socket; 0: somebody does. */
+static int socket_errno(const char *path)
+{
+	auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	if (fd < 0 || strlen(path) >= sizeof(sa.sun_path))
+		return fd < 0 ? -errno : -ENAMETOOLONG;
+	strcpy(sa.sun_path, path);
+	return connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : 0;
+}
+
+/* The library knows only that it did not work. */
+static int explain_local(const struct remote *r, int code, struct err *e)
+{
+	const char *path = r->ep.unix_path;
+
+	switch (socket_errno(path)) {
+	case -EACCES:
+	case -EPERM:
+		return err_set(e, -EACCES, "only root and the group `godwit` may talk to this machine's godwitd (%s): try it with "
+			       "sudo, or say which other host is meant (`godwit remote list` shows those you know)", path);
+	case -ENOENT:
+	case -ENOTDIR:
+	case -ECONNREFUSED:
+		return err_set(e, -ECONNREFUSED, "no godwitd runs on this machine (nobody answers at %s): start it with `systemctl "
+			       "start godwitd`, or, without systemd, by /usr/libexec/godwit/godwitd as root; another host is named "
+			       "by REMOTE: (`godwit remote list` shows those you know)", path);
+	case -ENAMETOOLONG:
+		return err_set(e, -ENAMETOOLONG, "the path %s is too long for a socket: shorten GODWIT_SOCKET or GODWIT_DIR", path);
+	default:
+		return code;
+	}
+}
+
+int remote_unreached(int code, struct err *e)
+{
+	auto_free char *text = NULL;
+
+	if (code != -ECONNREFUSED && code != -ETIMEDOUT)
+		return code;
+	text = strdup(err_text(e));
+	return err_set(e, code, "%s. Is the host up, and does its godwitd listen there (`godwit config get core.https_address` on "
+		       "it)?", text ? text : "nobody answers");
+}
+
+int remote_explain(const struct remote *r, int code, struct err *e)
+{
+	if (!r->ep.unix_path)
+		return remote_unreached(code, e);
+	return code == -ECONNREFUSED ? explain_local(r, code, e) : code;
+}
+
 /* The sentence of a server that is not this machine begins with its name. */
 static int with_name(const struct remote *r, int code, struct err *e)
 {
@@ -122,8 +178,7 @@ static int call(struct remote *r, const char *method, json_t *body, const char *
 	r->interrupts = interrupt_count();
 	r->first_counts = strcmp(method, "GET") == 0;
 	n = http_request_json(r->http, method, path, taken, ret, e);
-
-	return n < 0 ? with_name(r, n, e) : n;
+	return n < 0 ? with_name(r, remote_explain(r, n, e), e) : n;
 }
 
 int remote_look(struct remote *r, const char *id, int timeout_s, json_t **ret_op, struct err *e)

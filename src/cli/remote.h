@@ -20,6 +20,9 @@ const char *remote_name(const struct remote *r);
 const char *remote_addr(const struct remote *r); /* "unix:PATH" or "https://HOST:PORT" */
 struct http_client *remote_http(struct remote *r);
 const struct http_endpoint *remote_endpoint(const struct remote *r);
+/* Why nobody answered, and what to do; `code` and e are a failed request's.  Returns the code, another one maybe. */
+int remote_unreached(int code, struct err *e); /* the same where no remote is there yet */
+int remote_explain(const struct remote *r, int code, struct err *e);
 
 /* One request whose path is made by printf (names in it must have been checked: conf_split).  body is
  * taken, may be NULL.  An operation that the server starts is waited for, with its progress shown; *ret

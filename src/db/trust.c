@@ -87,7 +87,8 @@ int db_token_redeem(struct db *db, const char *secret, char **ret_client_name, s
 	if (r < 0)
 		return r;
 	if (r == 0)
-		return err_set(e, -ENOENT, "this token is not valid: it may have been used already");
+		return err_set(e, -ENOENT, "this token is not valid: it was used already, or taken back; `godwit config trust add` on that "
+			       "host gives a new one");
 	name = strdup(query_text(q, 0));
 	if (!name)
 		return err_set(e, -ENOMEM, "out of memory");

@@ -63,6 +63,56 @@ check "one that a mail program has broken up works" on c env GODWIT_CONF="$t/two
   ${cut:60}"
 on c env GODWIT_CONF="$t/two" godwit remote remove whole
 refuses_all "a made-up token is refused" 'looks like a token, but holds no secret' on c env GODWIT_CONF="$t/two" godwit remote add h1 eyJhIjoxfQ==
+# forgotten, and taken up again: the host still trusts the client
+check "a remote is forgotten" gw remote remove h1
+refuses "and unknown then" "no remote 'h1'" gw list h1:
+token=$(on h1 godwit config trust add --name again --quiet)
+like "a new token makes it known again" "$(gw remote add h1 "$token" 2>&1; echo "rc $?")" 'trusts this client already.*|rc 0'
+check "it is used as before" gw list h1:
+is "the client is let in once" "$(on h1 godwit config trust list --format csv | grep -c "^c,")" 1
+refuses_all "the token that was not needed lets nobody else in" 'token' on c env GODWIT_CONF="$t/nobody" godwit remote add h1 "$token"
+check "also by a token that was used" sh -c "$hosts godwit remote remove h1 && $hosts godwit remote add h1 '$token'"
+check "and by the address" sh -c "$hosts godwit remote remove h1 && $hosts godwit remote add h1 10.83.0.1:8443 --accept-certificate"
+check "which is used too" gw list h1:
+token=$(on h1 godwit config trust add --name six --quiet)
+refuses_all "a remote's name that is taken" "already; .godwit remote remove h2. forgets it" gw remote add h2 "$token"
+refuses_all "the name of this machine" "is this machine" gw remote add local "$token"
+refuses_all "a name that is none" "cannot name a remote" gw remote add ../h1 "$token"
+check "none of these has used up the token" on c env GODWIT_CONF="$t/six" godwit remote add h1 "$token"
+on h1 godwit config trust remove six
+
+# who does not answer
+in_time() { local n=$SECONDS rc; timeout 30 "$@"; rc=$?; [ $((SECONDS - n)) -le 15 ] || rc=124; return $rc; }
+refuses_all "nobody is at the address" 'cannot talk to https://10\.83\.0\.77:8443.*Is the host up' in_time "$hosts" godwit remote add h9 10.83.0.77
+refuses_all "nobody listens at the port" 'cannot talk to .*:9: .*Is the host up' in_time "$hosts" godwit remote add h9 10.83.0.1:9
+refuses_all "a name that nobody knows" 'resolve.*nosuch\.invalid' in_time "$hosts" godwit remote add h9 nosuch.invalid
+on h1 python3 -c 'import socket, time
+s = socket.socket(); s.bind(("0.0.0.0", 9001)); s.listen(); print("up", flush=True); time.sleep(60)' >"$t/mute" & mute=$!
+within "somebody listens and says nothing" 10 grep -q up "$t/mute"
+refuses_all "who is not waited for" 'cannot talk to .*:9001.*Is the host up' in_time "$hosts" godwit remote add h9 10.83.0.1:9001
+kill $mute; wait $mute 2>/dev/null
+token=$(on h2 godwit config trust add --quiet)
+"$hosts" cut h2
+refuses "a host whose cable is out" 'h2: cannot talk to .*Is the host up' in_time "$hosts" godwit list h2:
+refuses_all "its token" 'cannot talk to .*Is the host up' in_time "$hosts" godwit remote add h9 "$token"
+"$hosts" mend h2
+
+# the local daemon
+"$hosts" daemon h2 stop
+refuses "a daemon that does not run" 'no godwitd runs on this machine .*systemctl start godwitd' on h2 godwit list
+refuses "nor takes an image" 'no godwitd runs on this machine' on h2 godwit image import "$busybox"
+refuses "a state folder that is not there" 'no godwitd runs on this machine .*/nosuch/unix.socket' on h2 env GODWIT_DIR=/nosuch godwit list
+refuses "a remote one" 'h2: cannot talk to .*Is the host up' gw list h2:
+"$hosts" daemon h2 start
+refuses "who is not root" 'only root and the group .godwit. may talk .*sudo' \
+	on h2 setpriv --reuid 65534 --regid 65534 --clear-groups env GODWIT_CONF=/nosuch godwit list
+
+# what others on the machine may not read
+modes() { on c sh -c 'cd $GODWIT_CONF && stat -c "%n %a" client.key remotes.json servercerts/h1.crt | tr "\n" " "'; }
+is "the client's files are its own" "$(modes)" "client.key 600 remotes.json 600 servercerts/h1.crt 600 "
+is "so is the server's key" "$(on h1 sh -c 'stat -c %a $GODWIT_DIR/server.key')" 600
+is "with an umask that would show it too" "$(on c sh -c 'umask 0; GODWIT_CONF=/tmp/open; export GODWIT_CONF
+	godwit remote add h1 10.83.0.1 --accept-certificate 2>/dev/null; stat -c %a /tmp/open /tmp/open/client.key | tr "\n" " "')" "700 600 "
 like "an untrusted client learns next to nothing" "$(tls https://10.83.0.1:8443/1.0)" '"auth": *"untrusted"'
 is "no configuration among it" "$(tls https://10.83.0.1:8443/1.0 | jq '.metadata | has("config") or has("environment")')" false
 for p in instances images profiles networks storage-pools operations certificates events; do
