@@ -125,6 +125,19 @@ static int rsync_spawn(struct session *s, const struct disk_side *d, const char 
 	return 0;
 }
 
+/* The command for rsync's -e: it splits at blanks, quotes hold words together, and a doubled one is itself. */
+static char *rsh_word(const char *program)
+{
+	auto_buf b = BUF_INIT;
+	int r = buf_adds(&b, "'");
+
+	for (; r == 0 && *program; program++)
+		r = buf_addf(&b, *program == '\'' ? "''" : "%c", *program);
+	if (r == 0)
+		r = buf_adds(&b, "' 3");
+	return r == 0 ? buf_take(&b) : NULL;
+}
+
 int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct err *e)
 {
 	auto_free char *pipe_program = NULL;
@@ -134,10 +147,8 @@ int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct
 	r = program_find("godwit-pipe", &pipe_program, e);
 	if (r < 0)
 		return r;
-	if (strchr(pipe_program, ' '))
-		return err_set(e, -EINVAL, "godwit-pipe lies in a folder with a blank in its name, which rsync "
-			       "cannot be told");
-	if (asprintf(&rsh, "%s 3", pipe_program) < 0)
+	rsh = rsh_word(pipe_program);
+	if (!rsh)
 		return err_set(e, -ENOMEM, "out of memory");
 	/* -W: deltas cost more time than they save on the links containers move over. */
 	/* /.godwit is where gw-init waits at the target: deleting the folder here would take its mount away

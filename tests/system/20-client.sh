@@ -71,8 +71,8 @@ like "a new token makes it known again" "$(gw remote add h1 "$token" 2>&1; echo 
 check "it is used as before" gw list h1:
 is "the client is let in once" "$(on h1 godwit config trust list --format csv | grep -c "^c,")" 1
 refuses_all "the token that was not needed lets nobody else in" 'token' on c env GODWIT_CONF="$t/nobody" godwit remote add h1 "$token"
-check "also by a token that was used" sh -c "$hosts godwit remote remove h1 && $hosts godwit remote add h1 '$token'"
-check "and by the address" sh -c "$hosts godwit remote remove h1 && $hosts godwit remote add h1 10.83.0.1:8443 --accept-certificate"
+check "also by a token that was used" sh -c "'$hosts' godwit remote remove h1 && '$hosts' godwit remote add h1 '$token'"
+check "and by the address" sh -c "'$hosts' godwit remote remove h1 && '$hosts' godwit remote add h1 10.83.0.1:8443 --accept-certificate"
 check "which is used too" gw list h1:
 token=$(on h1 godwit config trust add --name six --quiet)
 refuses_all "a remote's name that is taken" "already; .godwit remote remove h2. forgets it" gw remote add h2 "$token"

@@ -27,11 +27,11 @@ for kind in unprivileged privileged; do
 	is "$kind: exec: stderr is apart" "$(gw exec $c -- sh -c 'echo out; echo err >&2' 2>&1 >/dev/null)" err
 	is "$kind: exec: the exit status" "$(gw exec $c -- sh -c 'exit 42'; echo $?)" 42
 	is "$kind: exec: a command that is not there" "$(gw exec $c -- /nothere 2>/dev/null; echo $?)" 127
-	check "$kind: exec: 3 MB there and back" sh -c "$hosts godwit exec $c -- cat < $t/bytes | cmp - $t/bytes"
+	check "$kind: exec: 3 MB there and back" sh -c "'$hosts' godwit exec $c -- cat < $t/bytes | cmp - $t/bytes"
 	is "$kind: exec: the environment" "$(gw exec $c --env A=b\ c -- sh -c 'echo $A')" "b c"
 	is "$kind: exec: the folder" "$(gw exec $c --cwd /etc -- pwd)" /etc
 	is "$kind: exec: the user" "$(gw exec $c --user 1000 --group 1000 -- id -u)" 1000
-	like "$kind: exec: a terminal" "$(script -qec "$hosts godwit exec $c -t -- sh -c 'tty; exit 5'" /dev/null </dev/null)" /dev/pts/0
+	like "$kind: exec: a terminal" "$(script -qec "'$hosts' godwit exec $c -t -- sh -c 'tty; exit 5'" /dev/null </dev/null)" /dev/pts/0
 	check "$kind: exec: detached" gw exec --detach $c -- sleep 4242
 	like "$kind: it lives on" "$(gw exec $c -- ps)" 'sleep 4242'
 	is "$kind: its parent is the container's init" \
@@ -67,7 +67,7 @@ for kind in unprivileged privileged; do
 	check "$kind: delete" gw delete -f $c
 	is "$kind: it is gone" "$(status_of h1 $n)" ""
 	refuses "$kind: a name that is taken" 'exists|already' sh -c "
-		$hosts godwit launch --no-start h1:busybox h1:twice && $hosts godwit launch h1:busybox h1:twice"
+		'$hosts' godwit launch --no-start h1:busybox h1:twice && '$hosts' godwit launch h1:busybox h1:twice"
 	gw delete h1:twice
 done
 

@@ -62,10 +62,10 @@ out=$(looks_up h1:c2 c2.godwit 10.83.0.2); rc=$?
 check "not another host's" test $rc -ne 0
 is "and there is no such address in its answer" "$(grep -c '10\.83\.0\.101' <<<"$out")" 0
 is "DHCP: what it has, from its host" "$(lease h1:c2)" "10.83.0.101 from 10.83.0.1"
-check "DHCP: nothing for who is nobody's container" sh -c "! $hosts run c busybox udhcpc -i uplink0 -f -n -q -t 2 -T 1 -s /bin/true"
+check "DHCP: nothing for who is nobody's container" sh -c "! '$hosts' run c busybox udhcpc -i uplink0 -f -n -q -t 2 -T 1 -s /bin/true"
 check "it moves" gw move h1:c2 h2:
 like "its new host has its name" "$(looks_up h2:c2 c2.godwit 10.83.0.2)" '10\.83\.0\.101'
-check "its former host, which gave it a lease, has not" sh -c "! $hosts godwit exec h2:c2 -- nslookup c2.godwit 10.83.0.1"
+check "its former host, which gave it a lease, has not" sh -c "! '$hosts' godwit exec h2:c2 -- nslookup c2.godwit 10.83.0.1"
 is "DHCP: the same address, from its new host" "$(lease h2:c2)" "10.83.0.101 from 10.83.0.2"
 on h2 sh -c 'kill $(cat $GODWIT_DIR/networks/gwbr0/dnsmasq.pid)'
 is "DHCP: not from another" "$(lease h2:c2)" ""

@@ -51,7 +51,7 @@ is "which has a table for it" "$(on h1 nft list tables | grep godwit_)" "table i
 : >"$GODWIT_HOSTS/seen"
 is "NAT is switched off" "$(nat false)" 200
 is "no rule of ours is left" "$(on h1 nft list tables | grep -c godwit_)" 0
-check "nothing comes through then" sh -c "! $hosts run h1 godwit exec c1 -- nc -w 2 10.83.0.10 7000 </dev/null"
+check "nothing comes through then" sh -c "! '$hosts' run h1 godwit exec c1 -- nc -w 2 10.83.0.10 7000 </dev/null"
 is "the server saw nobody" "$(cat "$GODWIT_HOSTS/seen")" ""
 check "the host is still reached" g exec c1 -- ping -c 1 -W 3 10.84.0.1
 is "NAT is switched on again" "$(nat true)" 200

@@ -71,7 +71,7 @@ check "the running one answers" gw exec h2:c1 -- true
 gw delete h1:c1
 refuses "a pool that is not there" '' gw move h2:c1 h1:../x
 refuses "what the engine cannot take refuses the move by name" 'namespace|cannot be moved' \
-	sh -c "$hosts godwit exec --detach h2:c1 -- busybox unshare -p -f sleep 1000; sleep 1; $hosts godwit move h2:c1 h1:"
+	sh -c "'$hosts' godwit exec --detach h2:c1 -- busybox unshare -p -f sleep 1000; sleep 1; '$hosts' godwit move h2:c1 h1:"
 is "nothing has changed by that either" "$(status_of h1 c1)$(status_of h2 c1)" Running
 check "and the container answers" gw exec h2:c1 -- true
 # No room for it at the target.

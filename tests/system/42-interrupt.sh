@@ -178,4 +178,4 @@ client move godwit image build debian/12 --output "$t/deb.tar"
 sleep 3; interrupt
 ends "^C of a build" 130 20
 is "no half image is left" "$(ls "$t" | grep deb)" ""
-within "nor mmdebstrap" 5 sh -c "! $hosts run c sh -c 'cat /proc/[0-9]*/cmdline' | tr '\\0' ' ' | grep -q mmdebstrap"
+within "nor mmdebstrap" 5 sh -c "! '$hosts' run c sh -c 'cat /proc/[0-9]*/cmdline' | tr '\\0' ' ' | grep -q mmdebstrap"

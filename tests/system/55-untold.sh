@@ -15,7 +15,7 @@ within "it is about to say that it runs" 20 test -e "$m/stopped"
 on h1 nft 'table inet deaf { chain in { type filter hook input priority 0; ip saddr 10.83.0.2 tcp dport 8443 drop; }; }'
 rm "$m/stop-at"
 check "the client hears that this is not sure" sh -c "! wait $move"
-within "the target knows that it has taken it" 10 sh -c "[ \$($hosts run h2 sqlite3 $GODWIT_HOSTS/h2/state/godwit.db 'select state from migrations') = taken ]"
+within "the target knows that it has taken it" 10 sh -c "[ \$('$hosts' run h2 sqlite3 $GODWIT_HOSTS/h2/state/godwit.db 'select state from migrations') = taken ]"
 is "it runs there" "$(status_of h2 c1)" Running
 is "and is entered" "$(gw exec h2:c1 -- echo in)" in
 within "once the move has given up there, it is stopped" 20 gw stop -f h2:c1

@@ -271,7 +271,7 @@ S
 chmod +x plug.sh
 # The server begins when it has its link.
 start server unshare -n sh -c "echo ready; until ip addr show dev eth0 2>/dev/null | grep -q 10.9.9.2; do sleep 0.1; done
-	exec $py $peer serve 10.9.9.2 $port"
+	exec $py '$peer' serve 10.9.9.2 $port"
 server=$pid
 link vt "$server" 10.9.9.2 02:00:00:00:00:02
 within "a server in a network of its own" 10 test "$(sleep 0.5; grep -c ready server.log)" = 2
@@ -309,7 +309,7 @@ check "a far end that is gone is no matter" dump --ext-unix-sk
 check "nor at the restore" restore --ext-unix-sk
 gone "$server"
 
-start pair $py "$upeer" pair /bin/sh -c "exec $py $upeer read >read.log 2>&1"; keeper=$pid
+start pair $py "$upeer" pair /bin/sh -c "exec $py '$upeer' read >read.log 2>&1"; keeper=$pid
 within "the program runs" 5 said read.log ready
 server=$(pgrep -P "$keeper")
 ino=$(readlink "/proc/$server/fd/0" | tr -dc 0-9)

@@ -98,7 +98,7 @@ setsid "$G" restore -d -j -D img -o log </dev/null >/dev/null 2>err
 is "nor without a terminal" $? 1
 like "which is said" "$(last_line)" 'none of its standard descriptors is a terminal'
 terminal b bash --norc -i
-type_in b "stty rows 17 cols 99; PS1='> '; $G restore -j -D img -o log\n"
+type_in b "stty rows 17 cols 99; PS1='> '; '$G' restore -j -D img -o log\n"
 within "a restore from the shell of another terminal" 10 test -d "/proc/$p"
 type_in b 'three\n'
 shows "what is typed there is read" b '^3: three'
@@ -166,7 +166,7 @@ X
 rm -f pid
 terminal a sh -c 'tty >name; sleep 1000'
 wait_file name
-HOLDER=$lib/holder.py OTHER=$(sed 's/.*pts.//' name) python3 two & two=$!
+HOLDER="$lib"/holder.py OTHER=$(sed 's/.*pts.//' name) python3 two & two=$!
 wait_file pid; p=$(cat pid)
 refuses_dump "of two terminals --shell-job explains one" 'a second terminal whose other end is outside.*--external tty' -j
 other=$(number_of "/proc/$p/fd/3" 'tty[%x:%x]' rdev dev)
