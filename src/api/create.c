@@ -10,12 +10,13 @@
 #include "api/instance.h"
 #include "api/validate.h"
 #include "base/parse.h"
+#include "image_store/unpack.h"
 #include "runtime/expand.h"
 
 /* The host's ids for unprivileged containers, as in migrate/target.c: each takes a range of its own. */
 #define IDMAP_FIRST 1000000u
 #define IDMAP_TOTAL 1000000000u
-#define IDMAP_SIZE 65536u
+#define IDMAP_SIZE UNPACK_IDS
 
 /* A name for those who gave none. */
 static int name_invent(struct api *a, char *ret, size_t len)

@@ -22,9 +22,11 @@ struct verb {
 	const char *args;    /* "[REMOTE:]NAME" */
 	const char *summary; /* one line of `godwit help` */
 	const char *help;    /* what --help adds: options and examples; may be NULL */
-	int (*run)(struct cli *cli, int argc, char **argv); /* argv[0] is the verb's name */
+	int (*run)(struct cli *cli, int argc, char **argv); /* argv[0] is what getopt's complaints begin with */
 };
 
+/* "WORD: text" on stderr. What a server said may hold anything: escape sequences do not reach the terminal. */
+void cli_complain(const char *word, const char *text);
 /* Prints "Error: ..." and returns 1; 130 after ^C. */
 int cli_fail(const struct err *e);
 int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -50,7 +50,8 @@ static void print_warnings(const json_t *op)
 	size_t i;
 
 	json_array_foreach(list, i, w)
-		fprintf(stderr, "Warning: %s\n", json_string_value(w));
+		if (json_is_string(w))
+			cli_complain("Warning", json_string_value(w));
 }
 
 static int import(struct remote *r, const char *file, const char *alias, struct err *e)

@@ -28,7 +28,7 @@ static const struct verb verbs[] = {
 	  "  -p, --profile NAME       in the place of `default`; may be repeated\n"
 	  "  --privileged             without a user namespace\n"
 	  "  --no-start               make it only\n", cmd_launch },
-	{ "list", "[REMOTE:]...", "containers and how they are",
+	{ "list", "[REMOTE:][NAME]...", "containers and how they are",
 	  "  --format table|csv|json\n", cmd_list },
 	{ "info", "[REMOTE:][NAME]", "all about a container, or about a host (no name)", NULL, cmd_info },
 	{ "exec", "[REMOTE:]NAME -- COMMAND...", "run a command in a container",
@@ -80,7 +80,7 @@ static int print_help(FILE *f)
 	fputs("godwit - system containers that move while they run\n\n", f);
 	for (size_t i = 0; i < array_len(verbs); i++)
 		fprintf(f, "  %-20s %s\n", verbs[i].name, verbs[i].summary);
-	fputs("\n`godwit VERB --help` says more.  REMOTE is a host known by `godwit remote add`; none: the default.\n",
+	fputs("\n`godwit help VERB` says more.  REMOTE is a host known by `godwit remote add`; none: the default.\n",
 	      f);
 	return f == stdout ? 0 : 2;
 }
@@ -104,22 +104,79 @@ static const struct verb *find(int argc, char **argv, int *ret_words)
 	return NULL;
 }
 
-/* "godwit image": the verbs that begin so. */
-static int print_group(const char *word)
+/* The verbs that begin with these words, "godwit image"; 0: none does. */
+static size_t print_group(FILE *f, const char *words)
 {
-	bool any = false;
+	size_t n = strlen(words), found = 0;
 
 	for (size_t i = 0; i < array_len(verbs); i++) {
-		size_t n = strlen(word);
-
-		if (strncmp(verbs[i].name, word, n) != 0 || verbs[i].name[n] != ' ')
+		if (strncmp(verbs[i].name, words, n) != 0 || verbs[i].name[n] != ' ')
 			continue;
-		fprintf(stderr, "  godwit %s %s\n", verbs[i].name, verbs[i].args);
-		any = true;
+		fprintf(f, "  godwit %s %s\n", verbs[i].name, verbs[i].args);
+		found++;
 	}
-	if (!any)
-		fprintf(stderr, "Error: there is no verb '%s'; `godwit help` shows them\n", word);
+	return found;
+}
+
+static bool is_group(const char *words)
+{
+	size_t n = strlen(words);
+
+	for (size_t i = 0; i < array_len(verbs); i++)
+		if (strncmp(verbs[i].name, words, n) == 0 && verbs[i].name[n] == ' ')
+			return true;
+	return false;
+}
+
+static bool asks_help(const char *word)
+{
+	return strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* No verb: a group of verbs is shown as such, and the word behind it, or the first one, is what is wrong. */
+static int no_verb(int argc, char **argv)
+{
+	char group[64] = "", longer[160];
+	int n = 0;
+
+	while (n < argc) {
+		snprintf(longer, sizeof(longer), "%s%s%.64s", group, *group ? " " : "", argv[n]);
+		if (strlen(longer) >= sizeof(group) || !is_group(longer))
+			break;
+		snprintf(group, sizeof(group), "%.63s", longer);
+		n++;
+	}
+	if (n == argc || asks_help(argv[n])) {
+		print_group(n == argc ? stderr : stdout, group);
+		return n == argc ? 2 : 0;
+	}
+	if (argv[n][0] == '-')
+		snprintf(longer, sizeof(longer), "there is no option '%.64s'", argv[n]);
+	else
+		snprintf(longer, sizeof(longer), "there is no verb '%s%s%.64s'", group, *group ? " " : "", argv[n]);
+	fprintf(stderr, "Error: %s; `godwit help%s%s` shows those there are\n", longer, *group ? " " : "", group);
 	return 2;
+}
+
+/* `godwit help VERB`, `godwit help GROUP`, `godwit help`. */
+static int help(int argc, char **argv)
+{
+	struct cli cli = { 0 };
+	char group[64] = "";
+	int words;
+
+	if (argc == 0)
+		return print_help(stdout);
+	cli.verb = find(argc, argv, &words);
+	if (cli.verb && words == argc)
+		return cli_usage(&cli, 'h');
+	for (int i = 0; i < argc; i++)
+		snprintf(group + strlen(group), sizeof(group) - strlen(group), "%s%s", i ? " " : "", argv[i]);
+	if (!cli.verb && is_group(group)) {
+		print_group(stdout, group);
+		return 0;
+	}
+	return no_verb(cli.verb ? argc - words : argc, cli.verb ? argv + words : argv);
 }
 
 int main(int argc, char **argv)
@@ -131,17 +188,19 @@ int main(int argc, char **argv)
 	setlocale(LC_CTYPE, "");
 	if (argc < 2)
 		return print_help(stderr);
-	if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-		return print_help(stdout);
+	if (asks_help(argv[1]))
+		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
 		puts("godwit " VERSION);
 		return 0;
 	}
 	cli.verb = find(argc - 1, argv + 1, &words);
 	if (!cli.verb)
-		return print_group(argv[1]);
+		return no_verb(argc - 1, argv + 1);
 	if (conf_open(&cli.conf, &e) < 0)
 		return cli_fail(&e);
+	/* What getopt complains of begins with it, as all that goes wrong does. */
+	argv[words] = (char *)"Error";
 	status = cli.verb->run(&cli, argc - words, argv + words);
 	conf_free(cli.conf);
 	if (fflush(stdout) != 0 || ferror(stdout))
@@ -149,11 +208,19 @@ int main(int argc, char **argv)
 	return status;
 }
 
+void cli_complain(const char *word, const char *text)
+{
+	fprintf(stderr, "%s: ", word);
+	for (; *text; text++)
+		fputc(*text == '\n' || *text == '\t' || ((unsigned char)*text >= 0x20 && *text != 0x7f) ? *text : '?', stderr);
+	fputc('\n', stderr);
+}
+
 int cli_fail(const struct err *e)
 {
 	progress_clear();
 	fflush(stdout);
-	fprintf(stderr, "Error: %s\n", err_text(e));
+	cli_complain("Error", err_text(e));
 	return interrupt_count() ? 130 : 1;
 }
 

@@ -74,20 +74,20 @@ static int image_path(const char *state_dir, const char *fingerprint, const char
 	return 0;
 }
 
-static int rootfs_check(const struct image_import *in, bool *ret_has_init, struct err *e)
+static int rootfs_check(const struct image_import *in, struct unpack_look *ret, struct err *e)
 {
 	struct unpack_look l = { .file = in->rootfs_file, .below = "", .cancelled = in->cancelled, .arg = in->arg };
 	int r = unpack_check(&l, e);
 
 	if (r < 0)
 		return err_context(e, r, "the image's root file system (only tar is supported)");
-	free(l.metadata);
-	*ret_has_init = l.has_init;
+	free(ptr_take(l.metadata));
+	*ret = l;
 	return 0;
 }
 
-/* Both parts, if there are two, looked through; the metadata as {architecture, ...}. */
-static int archive_check(const struct image_import *in, json_t **ret_meta, bool *ret_has_init, struct err *e)
+/* Both parts, if there are two, looked through; the metadata as {architecture, ...}, and what is in the root. */
+static int archive_check(const struct image_import *in, json_t **ret_meta, struct unpack_look *ret, struct err *e)
 {
 	struct unpack_look l = { .file = in->file, .below = "rootfs", .cancelled = in->cancelled, .arg = in->arg };
 	auto_free char *text = NULL;
@@ -95,14 +95,14 @@ static int archive_check(const struct image_import *in, json_t **ret_meta, bool 
 
 	if (r < 0)
 		return r;
-	text = l.metadata;
-	*ret_has_init = l.has_init;
+	text = ptr_take(l.metadata);
+	*ret = l;
 	if (!text)
 		return err_set(e, -EINVAL, "the image has no metadata.yaml");
 	if (!in->rootfs_file && !l.has_root)
 		return err_set(e, -EINVAL, "the image has no rootfs folder");
 	if (in->rootfs_file)
-		r = rootfs_check(in, ret_has_init, e);
+		r = rootfs_check(in, ret, e);
 	return r < 0 ? r : metadata_parse(text, strlen(text), ret_meta, e);
 }
 
@@ -170,17 +170,36 @@ static int files_take(const char *state_dir, const struct image_import *in, cons
 	return 0;
 }
 
+/* What is no reason against the image, but against containers of it that its owner may have in mind. */
+static json_t *warnings_of(struct unpack_look *root)
+{
+	json_t *list = json_array();
+
+	if (!root->has_init)
+		json_array_append_new(list, json_string("the image has no /sbin/init: its containers will not start, unless their "
+							"raw.lxc names another first process (lxc.init.cmd)"));
+	/* A name in an archive is any bytes. */
+	for (char *p = root->foreign_name; *p; p++)
+		*p = *p >= 0x20 && *p < 0x7f ? *p : '?';
+	if (root->foreign)
+		json_array_append_new(list, json_sprintf("%llu of its files belong to ids that an unprivileged container has not (0 to "
+							 "%u): \"%s\" to %lld, for one. Only privileged containers can be made of it",
+							 (unsigned long long)root->foreign, UNPACK_IDS - 1, root->foreign_name,
+							 (long long)root->foreign_id));
+	return list;
+}
+
 int image_import(struct db *db, const char *state_dir, const struct image_import *in, json_t **ret,
 		 struct err *e)
 {
 	json_t *meta = NULL, *row = NULL, *there = NULL;
 	char fingerprint[65];
-	bool has_init;
+	struct unpack_look root = { 0 };
 	uint64_t size;
 	int r = fingerprint_of(in, fingerprint, &size, e);
 
 	if (r == 0)
-		r = archive_check(in, &meta, &has_init, e);
+		r = archive_check(in, &meta, &root, e);
 	if (r < 0)
 		return r;
 	row = image_row(in, fingerprint, size, meta);
@@ -203,11 +222,7 @@ int image_import(struct db *db, const char *state_dir, const struct image_import
 		r = aliases_put(db, in, fingerprint, e);
 	if (r < 0)
 		return r;
-	*ret = json_pack("{s:s, s:I, s:[]}", "fingerprint", fingerprint, "size", (json_int_t)size, "warnings");
-	if (*ret && !has_init)
-		json_array_append_new(json_object_get(*ret, "warnings"),
-				      json_string("the image has no /sbin/init: its containers will not start, unless their "
-						  "raw.lxc names another first process (lxc.init.cmd)"));
+	*ret = json_pack("{s:s, s:I, s:o}", "fingerprint", fingerprint, "size", (json_int_t)size, "warnings", warnings_of(&root));
 	return *ret ? 0 : err_sys(e, -ENOMEM, "image %s", fingerprint);
 }
 

@@ -41,8 +41,8 @@ static int shift(struct session *s, int64_t id, uint32_t *ret, const char *path)
 	uint32_t max = s->u->idmap_size ? s->u->idmap_size : UINT32_MAX - 1;
 
 	if (id < 0 || id >= max)
-		return err_set(s->e, -ERANGE, "%s has the owner %lld, outside of the container's ids (0 to %u)",
-			       path, (long long)id, max - 1);
+		return err_set(s->e, -ERANGE, "\"%s\" belongs to the id %lld, and the container has the ids 0 to %u only%s", path,
+			       (long long)id, max - 1, s->u->idmap_size ? " (a privileged one has all of them)" : "");
 	*ret = (uint32_t)id + s->u->idmap_base;
 	return 0;
 }
@@ -506,6 +506,19 @@ static bool init_names_have(const struct init_names *in)
 	return in->n == array_len(in->names); /* too many to tell */
 }
 
+/* Hard links have no owner of their own, but unpacking looks at it all the same. */
+static void owner_look(struct unpack_look *l, struct archive_entry *en, const char *path)
+{
+	int64_t uid = archive_entry_uid(en), gid = archive_entry_gid(en), id = uid < 0 || uid >= UNPACK_IDS ? uid : gid;
+
+	if (id >= 0 && id < UNPACK_IDS)
+		return;
+	if (l->foreign++ == 0) {
+		snprintf(l->foreign_name, sizeof(l->foreign_name), "%s", path);
+		l->foreign_id = id;
+	}
+}
+
 /* One entry. */
 static int look_at(struct unpack_look *l, struct archive *a, struct archive_entry *en, struct init_names *in,
 		   struct err *e)
@@ -526,6 +539,7 @@ static int look_at(struct unpack_look *l, struct archive *a, struct archive_entr
 		return 0;
 	l->has_root = true;
 	init_names_add(in, en, path);
+	owner_look(l, en, path);
 	if (hard && (tarpath_clean(hard, clean, sizeof(clean)) < 0 || !tarpath_below(clean, l->below)))
 		return err_set(e, -EINVAL, "the image holds a hard link to \"%.200s\", which leads out of it", hard);
 	if (!hard && archive_entry_size_is_set(en) && archive_entry_size(en) > 0 &&
@@ -568,6 +582,7 @@ int unpack_check(struct unpack_look *l, struct err *e)
 	int r;
 
 	l->has_root = l->has_init = false;
+	l->foreign = 0;
 	l->metadata = NULL;
 	l->bytes = 0;
 	r = look_through(l, e);

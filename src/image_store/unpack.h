@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #define UNPACK_ENTRIES_MAX 4000000
+#define UNPACK_IDS 65536u /* as many ids has an unprivileged container, from 0 on */
 
 struct unpack {
 	const char *file;    /* the archive */
@@ -33,6 +34,9 @@ struct unpack_look {
 	bool has_init;  /* something is at sbin/init in it, also through a link sbin */
 	char *metadata; /* the text of metadata.yaml, the caller's; NULL: there is none */
 	uint64_t bytes; /* sum of the files' sizes */
+	uint64_t foreign; /* entries whose owner or group an unprivileged container has not */
+	char foreign_name[128]; /* the first of them, cut */
+	int64_t foreign_id;     /* and its owner or group */
 };
 
 /* Looks through an archive without writing anything: -EINVAL with a sentence for what unpack_run would refuse. */

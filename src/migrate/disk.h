@@ -27,6 +27,7 @@ struct disk_side {
 /* rsync's status for "some files vanished", and for "some could not be read" (shortened while they were): right in
  * round 1, while the container runs; round 2 must have all. */
 #define RSYNC_VANISHED 24
+#define RSYNC_FILE_IO 11 /* RERR_FILEIO */
 #define RSYNC_PARTIAL 23
 
 /* Source: starts sending over `fd` (stays ours); the end comes by session_child_end. */

@@ -127,21 +127,6 @@ static int job_message(struct session *s, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-static int control_message(struct session *s, struct err *e)
-{
-	json_t *failed;
-	int r = control_fill(&s->ctl, e);
-
-	failed = s->ctl.queue ? control_take(&s->ctl, "failed") : NULL;
-	if (failed) {
-		const char *text = json_string_value(json_object_get(failed, "text"));
-
-		r = err_set(e, -EREMOTEIO, "the other host gave up: %s", text ? text : "no reason given");
-		json_decref(failed);
-	}
-	return r;
-}
-
 static void child_output(struct session *s)
 {
 	char text[4096];
@@ -154,6 +139,40 @@ static void child_output(struct session *s)
 		if (s->child_text.len > 8192)
 			buf_drop(&s->child_text, s->child_text.len - 4096);
 	}
+}
+
+/* An rsync that serves tells its own host what went wrong; the other one knows the exit status only. */
+static void child_words_add(struct session *s, struct err *e)
+{
+	auto_free char *before = NULL;
+	size_t len;
+
+	do {
+		len = s->child_text.len;
+		if (s->child_err >= 0)
+			child_output(s);
+	} while (s->child_text.len > len);
+	if (!len)
+		return;
+	before = strdup(err_text(e));
+	err_set(e, -EREMOTEIO, "%s; here rsync said: %.*s", before ? before : "", (int)strcspn(s->child_text.data, "\n"),
+		s->child_text.data);
+}
+
+static int control_message(struct session *s, struct err *e)
+{
+	json_t *failed;
+	int r = control_fill(&s->ctl, e);
+
+	failed = s->ctl.queue ? control_take(&s->ctl, "failed") : NULL;
+	if (failed) {
+		const char *text = json_string_value(json_object_get(failed, "text"));
+
+		r = err_set(e, -EREMOTEIO, "the other host gave up: %s", text ? text : "no reason given");
+		child_words_add(s, e);
+		json_decref(failed);
+	}
+	return r;
 }
 
 static void children_check(struct session *s)
@@ -293,6 +312,16 @@ int session_engine_end(struct session *s, int timeout_ms, struct err *e)
 	return 0;
 }
 
+static int child_failed(const struct session *s, int status, struct err *e)
+{
+	if (s->child_text.len)
+		return err_set(e, -EIO, "rsync failed: %s", s->child_text.data);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == RSYNC_FILE_IO)
+		return err_set(e, -EIO, "rsync could not read or write a file at one of the two hosts");
+	return err_set(e, -EIO, "rsync ended with %s %d and did not say why", WIFEXITED(status) ? "status" : "signal",
+		       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+}
+
 int session_child_end(struct session *s, bool while_running, int timeout_ms, struct err *e)
 {
 	uint64_t end = now_ms() + (uint64_t)timeout_ms;
@@ -311,8 +340,7 @@ int session_child_end(struct session *s, bool while_running, int timeout_ms, str
 	s->child_ended = false;
 	if (status && !(while_running && WIFEXITED(status) &&
 			(WEXITSTATUS(status) == RSYNC_VANISHED || WEXITSTATUS(status) == RSYNC_PARTIAL)))
-		return err_set(e, -EIO, "rsync failed: %s",
-			       s->child_text.len ? s->child_text.data : "it did not say why");
+		return child_failed(s, status, e);
 	return 0;
 }
 

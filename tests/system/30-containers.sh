@@ -99,6 +99,35 @@ on h1 sh -c 'chmod 0644 $GODWIT_DIR/pools/default/containers/c1/rootfs/bin/busyb
 refuses "an init that cannot be executed" 'first process /sbin/init cannot be executed: its mode' gw start h1:c1
 gw delete h1:c1
 
+# An image with an owner that an unprivileged container has not.
+python3 - "$t/uids.tar" <<'PY'
+import io, sys, tarfile
+with tarfile.open(sys.argv[1], "w", format=tarfile.PAX_FORMAT) as t:
+    def put(path, type=tarfile.REGTYPE, data=b"", link="", **owner):
+        i = tarfile.TarInfo(path); i.type, i.size, i.mode, i.linkname = type, len(data), 0o755, link
+        for k, v in owner.items(): setattr(i, k, v)
+        t.addfile(i, io.BytesIO(data))
+    put("metadata.yaml", data=b"architecture: x86_64\ncreation_date: 1\nproperties: {}\n")
+    put("rootfs/bin/busybox", data=open("/bin/busybox", "rb").read())
+    put("rootfs/sbin/init", tarfile.SYMTYPE, link="../bin/busybox")
+    for x in "proc", "sys", "dev", "etc", "tmp", "root": put("rootfs/" + x, tarfile.DIRTYPE)
+    put("rootfs/esc\x1b[2J", uid=100000)
+    put("rootfs/srv", gid=70000)
+PY
+out=$(gw image import "$t/uids.tar" h1: --alias uids 2>&1)
+like "an image with high ids is imported, and what cannot be made of it is said" "$out" \
+	'Warning: 2 of its files belong to ids that an unprivileged container has not \(0 to 65535\): "esc\?\[2J" to 100000'
+like "also in the operation" "$(on h1 curl -sS --unix-socket "$GODWIT_HOSTS/h1/state/unix.socket" -X POST --data-binary @"$t/uids.tar" \
+	'http://x/1.0/images' | jq -r .operation | xargs -I{} "$hosts" run h1 curl -sS --unix-socket "$GODWIT_HOSTS/h1/state/unix.socket" \
+	'http://x{}/wait' | jq -r '.metadata.metadata.warnings[0]')" 'ids that an unprivileged container has not'
+out=$(gw launch h1:uids h1:c1 2>&1); rc=$?
+check "an unprivileged container of it is not made" test $rc -eq 1
+like "and the file is named, and the id" "$out" '"esc\?\[2J" belongs to the id 100000, and the container has the ids 0 to 65535 only'
+is "nothing is left of it" "$(status_of h1 c1)" ""
+check "a privileged one is" gw launch --privileged h1:uids h1:c1
+is "with the owner" "$(gw exec h1:c1 -- /bin/busybox stat -c %g /srv)" 70000
+gw delete -f h1:c1
+
 # A command that fails at once, while the client is still opening its channels: the last of them comes late.
 gw launch h1:busybox h1:c1 >/dev/null
 for late in 1 2 3 4; do

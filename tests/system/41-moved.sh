@@ -69,14 +69,19 @@ refuses "a name that is taken at the target" 'exists|taken|already' gw move h2:c
 is "nothing has changed by that" "$(status_of h1 c1) $(status_of h2 c1)" "Stopped Running"
 check "the running one answers" gw exec h2:c1 -- true
 gw delete h1:c1
-refuses "a pool that is not there" '' gw move h2:c1 h1:../x
+refuses "a name that climbs" "'h1:../x' is no name" gw move h2:c1 h1:../x
+refuses "a target that nobody knows" "no remote 'h9'" gw move h2:c1 h9:
+is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
 refuses "what the engine cannot take refuses the move by name" 'namespace|cannot be moved' \
 	sh -c "'$hosts' godwit exec --detach h2:c1 -- busybox unshare -p -f sleep 1000; sleep 1; '$hosts' godwit move h2:c1 h1:"
 is "nothing has changed by that either" "$(status_of h1 c1)$(status_of h2 c1)" Running
 check "and the container answers" gw exec h2:c1 -- true
+# The nested namespaces go, as they would refuse whatever follows: the first process of one heeds only SIGKILL from outside.
+gw exec h2:c1 -- sh -c 'killall -9 sleep unshare; sleep 0.5' >/dev/null 2>&1
+check "without them it could move" gw move --dry-run h2:c1 h1:
 # No room for it at the target.
 on h1 sh -c 'mount -t tmpfs -o size=512k none $GODWIT_DIR/pools/default/containers'
-refuses "a target without space" 'space|room|full' gw move h2:c1 h1:
+refuses "a target without space" 'no space|No space left on device|is full' gw move h2:c1 h1:
 is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
 is "and nothing is left at the target" "$(on h1 sh -c 'ls -A $GODWIT_DIR/pools/default/containers')" ""
 on h1 sh -c 'umount $GODWIT_DIR/pools/default/containers'
@@ -85,8 +90,6 @@ refuses "a pool without space is known before anything is sent" 'has 0 MiB left,
 refuses "also to a dry run" 'MiB are needed' gw move --dry-run h2:c1 h1:
 on h1 sh -c 'umount $GODWIT_DIR/pools/default'
 is "it runs on where it was" "$(status_of h1 c1)$(status_of h2 c1)" Running
-# Its nested namespaces would still refuse it: the first process of one heeds only SIGKILL from outside.
-gw exec h2:c1 -- sh -c 'killall -9 sleep unshare; sleep 0.5' >/dev/null 2>&1
 check "with space it moves" gw move h2:c1 h1:
 "$hosts" slow h1 50mbit
 check "it moves over a slow link" gw move h1:c1 h2:

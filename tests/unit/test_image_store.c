@@ -29,7 +29,7 @@ struct item {
 	int type; /* AE_IF… ; 0: hard link */
 	const char *data; /* content, or target of a link */
 	int mode;
-	int uid;
+	int64_t uid, gid; /* gid 0: as uid */
 };
 
 static void tar_write(const struct item *items, size_t n)
@@ -46,7 +46,7 @@ static void tar_write(const struct item *items, size_t n)
 		archive_entry_set_filetype(en, items[i].type ? (unsigned)items[i].type : AE_IFREG);
 		archive_entry_set_perm(en, (mode_t)(items[i].mode ? items[i].mode : 0755));
 		archive_entry_set_uid(en, items[i].uid);
-		archive_entry_set_gid(en, items[i].uid);
+		archive_entry_set_gid(en, items[i].gid ? items[i].gid : items[i].uid);
 		archive_entry_set_mtime(en, 1700000000, 5);
 		if (items[i].type == 0)
 			archive_entry_set_hardlink(en, items[i].data);
@@ -115,6 +115,32 @@ static void inits(void **state)
 		tar_write(cases[i].items, 3);
 		assert_int_equal(check(&root, &e), 0);
 		assert_int_equal(has_init, cases[i].there);
+	}
+}
+
+static void owners(void **state)
+{
+	static const struct {
+		int64_t uid, gid;
+		bool foreign;
+		int64_t id;
+	} cases[] = { { 0, 0, false, 0 },	    { 65535, 65535, false, 0 },	   { 65536, 0, true, 65536 },
+		      { 0, 100000, true, 100000 }, { 4294967294, 7, true, 4294967294 } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct item items[] = { { "rootfs/a", AE_IFREG, "x" },
+					{ "rootfs/b", AE_IFREG, "x", .uid = cases[i].uid, .gid = cases[i].gid },
+					{ "elsewhere", AE_IFREG, "x", .uid = 70000 } };
+		struct unpack_look l = { .file = tar, .below = "rootfs" };
+
+		tar_write(items, 3);
+		assert_int_equal(unpack_check(&l, NULL), 0);
+		free(l.metadata);
+		assert_int_equal(l.foreign, cases[i].foreign);
+		if (cases[i].foreign) {
+			assert_string_equal(l.foreign_name, "b");
+			assert_int_equal(l.foreign_id, cases[i].id);
+		}
 	}
 }
 
@@ -451,6 +477,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(inits),
+		cmocka_unit_test(owners),
 		cmocka_unit_test(check_is_cancelled),
 		cmocka_unit_test(paths),	  cmocka_unit_test(good),
 		cmocka_unit_test(climbing_names), cmocka_unit_test(through_a_link),
