@@ -141,7 +141,7 @@ restore; is "a restore needs it" $? 1
 like "and says how" "$(last_line)" "has to be given .--inherit-fd fd.N.:${key//[\[\]]/.}"
 restore --inherit-fd "fd[0]:$key" </dev/null; is "a terminal, and nothing else" $? 1
 like "says so" "$(last_line)" 'is no terminal'
-ON_PTY_NOCTTY=1 terminal b sh -c "$G restore -d -D img -o log --inherit-fd 'fd[1]:$key'; sleep 1000"
+ON_PTY_NOCTTY=1 terminal b sh -c "'$G' restore -d -D img -o log --inherit-fd 'fd[1]:$key'; sleep 1000"
 type_in b 'two\n'
 shows "given another it goes on" b '^2: two'
 type_in b '\003'
