@@ -226,7 +226,7 @@ static int in_use_check(const char *card, struct err *e)
 	if (!*own && !route)
 		return 0;
 	return err_set(e, -EBUSY, "%s carries this host's own %s%s%s%s: put into a bridge, it would cut the host off. An uplink "
-		       "is a second card without an address (or a VLAN or VXLAN link); without one, leave the uplink out",
+		       "is a second card without an address (or a VLAN link); without one, leave the uplink out",
 		       card, *own ? "address " : "", own, *own && route ? " and its " : "", route ? "default route" : "");
 }
 
