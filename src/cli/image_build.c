@@ -367,11 +367,14 @@ static int debian_end(struct child *c, struct progress *p, int r, struct err *e)
 {
 	auto_buf why = BUF_INIT;
 	char line[256], rest[4096];
+	bool cut_short;
 	int status = -1;
 	FILE *f;
 
 	if (interrupt_count())
 		return debian_interrupt(c, e);
+	/* What ends too early is no tar, but that is not the reason. */
+	cut_short = r < 0 && read(c->out, rest, sizeof(rest)) == 0;
 	f = fdopen(c->err, "r");
 	while (r >= 0 && read(c->out, rest, sizeof(rest)) > 0) /* the padding behind the tar's end */
 		;
@@ -384,11 +387,13 @@ static int debian_end(struct child *c, struct progress *p, int r, struct err *e)
 		fclose(f);
 	while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (status == 0 || r < 0) /* when we have stopped reading, its failure is only ours again */
+	if (status == 0 || (r < 0 && !cut_short)) /* when we have stopped reading, its failure is only ours again */
 		return r;
 	for (unsigned i = p->n > LAST_LINES ? p->n - LAST_LINES : 0; i < p->n; i++)
 		buf_addf(&why, "\n  %s", p->last[i % LAST_LINES]);
-	return err_set(e, -EIO, "mmdebstrap failed:%s", why.data ? why.data : " it says nothing");
+	return err_set(e, -EIO, "mmdebstrap failed:%s%s", why.data ? why.data : " it says nothing",
+		       geteuid() == 0 ? "" : "\nWho is not root needs the package uidmap for it, and entries in /etc/subuid and "
+					     "/etc/subgid");
 }
 
 int image_build_debian(const char *suite, const char *include, const char *init, const char *out_tar,

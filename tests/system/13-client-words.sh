@@ -53,3 +53,20 @@ is "json" "$(godwit remote list --format json | jq -c .)" "[{\"address\":\"unix:
 godwit image build busybox --output "$t/image.tar.zst" >"$t/out" 2>&1; is "an image is built without a daemon" $? 0
 check "it is there" test -s "$t/image.tar.zst"
 is "no terminal, no escape sequences" "$(grep -c $'\e\|\r' "$t/out")" 0
+
+# An image whose builder fails: its reason is told, not that no tar has come; and no file is left.
+mkdir "$t/bin"
+fake() { printf '#!/bin/sh\n%s\n' "$1" >"$t/bin/mmdebstrap"; chmod 755 "$t/bin/mmdebstrap"; }
+fails() { # WHAT PATTERN
+	local out rc
+	out=$(PATH="$t/bin:$PATH" godwit image build debian/12 --output "$t/d.tar.zst" 2>&1); rc=$?
+	is "$1: the exit status" $rc 1
+	like "$1" "$(tail -n 3 <<<"$out" | tr '\n' ' ')" "$2"
+	is "$1: nothing is left" "$(ls "$t" | grep -c '^d\.tar')" 0
+}
+fake 'echo "E: unable to pick chroot mode" >&2; exit 25'
+fails "mmdebstrap refuses" 'Error: mmdebstrap failed: +E: unable to pick chroot mode'
+fake 'head -c 700 /dev/zero; echo "E: no room" >&2; exit 25'
+fails "it dies in the middle" 'Error: mmdebstrap failed: +E: no room'
+fake 'head -c 100000 /dev/urandom; exit 0'
+fails "what it writes is no tar" 'tar'
