@@ -99,7 +99,8 @@ static void paths_done(struct paths *p)
 static int paths_make(const struct options *o, struct paths *p, struct err *e)
 {
 	if (mkdir(o->state_dir, 0711) < 0 && errno != EEXIST)
-		return err_sys(e, -errno, "cannot make the state folder %s", o->state_dir);
+		return err_sys(e, -errno, "cannot make the state folder %s%s", o->state_dir,
+			       geteuid() == 0 ? "" : " (godwitd is started by root)");
 	p->state = realpath(o->state_dir, NULL);
 	p->self = realpath("/proc/self/exe", NULL);
 	if (!p->state || !p->self)

@@ -5,7 +5,7 @@
 # the image is busybox, as there is no network to fetch Debian from.
 . "$(dirname "$0")/../lib/tap.sh"
 hosts_up --bare
-i=$GODWIT_HOSTS/i
+i="$GODWIT_HOSTS/a folder" # whose name whoever passes it to a shell, to rsync or to liblxc has to quote
 DESTDIR=$i meson install -C "$GODWIT_BUILD" --no-rebuild --quiet >/dev/null 2>&1 || bail "make install"
 start=$(sed -n 's/^ExecStart=//p' "$i/usr/lib/systemd/system/godwitd.service")
 # The first cards, by which the hosts are reached, and second ones without an address on a switch of their own.
@@ -29,7 +29,7 @@ line() {
 	l=${l//TOKEN1/$token1}; l=${l//TOKEN2/$token2}; l=${l//debian\/12/busybox}; l=${l/ -- bash/ -- sh -c \"echo I am \\\$(hostname)\"}
 	case $l in
 	systemctl*godwitd*)
-		on $h sh -c "setsid '$i$start' --state-dir \$GODWIT_DIR >>\$GODWIT_DIR/../daemon.log 2>&1 </dev/null &"
+		on $h sh -c 'setsid "$0" --state-dir $GODWIT_DIR >>$GODWIT_DIR/../daemon.log 2>&1 </dev/null &' "$i$start"
 		up() { on $h test -S "$GODWIT_HOSTS/$h/state/unix.socket"; }
 		within "$h: the installed daemon runs" 10 up
 		return ;;
