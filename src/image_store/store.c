@@ -151,6 +151,7 @@ static int files_take(const char *state_dir, const struct image_import *in, cons
 		      struct err *e)
 {
 	auto_free char *dir = NULL, *to = NULL, *to_rootfs = NULL;
+	auto_fd int dir_fd = -1;
 	int r;
 
 	if (asprintf(&dir, "%s/images", state_dir) < 0)
@@ -167,7 +168,9 @@ static int files_take(const char *state_dir, const struct image_import *in, cons
 		return err_sys(e, -errno, "cannot take %s into the store", in->rootfs_file);
 	if (rename(in->file, to) < 0)
 		return err_sys(e, -errno, "cannot take %s into the store", in->file);
-	return 0;
+	/* The row is durable: what it speaks of has to be. */
+	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir_fd < 0 || syncfs(dir_fd) < 0 ? err_sys(e, -errno, "writing the image to the disk") : 0;
 }
 
 /* What is no reason against the image, but against containers of it that its owner may have in mind. */

@@ -116,12 +116,7 @@ static int rsync_spawn(struct session *s, const struct disk_side *d, const char 
 		}
 		return err_sys(e, r, "cannot start rsync for the container's id range");
 	}
-	fd_close(&s->child_err);
-	buf_done(&s->child_text);
-	fd_set_nonblock(errp[0], 1);
-	s->child_err = errp[0];
-	s->child = pid;
-	s->child_ended = false;
+	session_child_set(s, pid, errp[0], "rsync");
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "migrate/session.h"
+#include "storage/storage.h"
 
 struct disk_side {
 	const char *rootfs;   /* host path */
@@ -35,6 +36,11 @@ int disk_send_start(struct session *s, const struct disk_side *d, int fd, struct
 /* Target: reads the other's list of rsync arguments, checks it against what our own rsync would send, and
  * starts receiving. */
 int disk_receive_start(struct session *s, const struct disk_side *d, int fd, struct err *e);
+
+/* Target: a child of the session's that writes the volume to the disk; `fd` as of volume_sync_open.  The end, and whether
+ * all is there, comes by session_child_end.  A child, since heartbeats and cancels have to be answered meanwhile, however
+ * long a slow disk takes. */
+int disk_sync_start(struct session *s, struct pool *pool, int fd, struct err *e);
 
 /* Source: paths (in the container) of regular files that tasks of this cgroup map shared and writable,
  * added to the array. */

@@ -315,11 +315,23 @@ int session_engine_end(struct session *s, int timeout_ms, struct err *e)
 static int child_failed(const struct session *s, int status, struct err *e)
 {
 	if (s->child_text.len)
-		return err_set(e, -EIO, "rsync failed: %s", s->child_text.data);
+		return err_set(e, -EIO, "%s failed: %s", s->child_what, s->child_text.data);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == RSYNC_FILE_IO)
 		return err_set(e, -EIO, "rsync could not read or write a file at one of the two hosts");
-	return err_set(e, -EIO, "rsync ended with %s %d and did not say why", WIFEXITED(status) ? "status" : "signal",
+	return err_set(e, -EIO, "%s ended with %s %d and did not say why", s->child_what,
+		       WIFEXITED(status) ? "status" : "signal",
 		       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+}
+
+void session_child_set(struct session *s, pid_t pid, int err_fd, const char *what)
+{
+	fd_close(&s->child_err);
+	buf_done(&s->child_text);
+	fd_set_nonblock(err_fd, 1);
+	s->child_err = err_fd;
+	s->child = pid;
+	s->child_what = what;
+	s->child_ended = false;
 }
 
 int session_child_end(struct session *s, bool while_running, int timeout_ms, struct err *e)

@@ -31,7 +31,8 @@ struct session {
 	size_t n_engine_queue;
 	uint64_t bytes, total; /* of the engine's last progress */
 
-	pid_t child;           /* rsync; 0: none */
+	pid_t child;           /* rsync, or what waits for the disk; 0: none */
+	const char *child_what;
 	bool child_ended;
 	int child_status;
 	int child_err;         /* read end of its stderr */
@@ -56,6 +57,8 @@ int session_expect(struct session *s, const char *type, int timeout_ms, json_t *
 int session_expect_engine(struct session *s, const char *verb, int timeout_ms, struct msg *ret, struct err *e);
 /* Waits for the engine's end with status 0. */
 int session_engine_end(struct session *s, int timeout_ms, struct err *e);
+/* Takes over a child, the leader of a process group, with the read end of its stderr; `what`: who fails, a literal. */
+void session_child_set(struct session *s, pid_t pid, int err_fd, const char *what);
 /* Waits for the child's end with status 0 (while_running: or one that says that files came and went, disk.h); else its last
  * words are the sentence. */
 int session_child_end(struct session *s, bool while_running, int timeout_ms, struct err *e);

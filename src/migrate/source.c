@@ -83,8 +83,9 @@ static int disk_round(struct source *m, uint64_t *ret_us, struct err *e)
 	fd_close(&fd);
 	if (r == 0)
 		r = session_child_end(&m->s, m->live && !m->frozen, LONG_MS, e);
+	/* The first time it waits for its disk too, which may be a slow one. */
 	if (r == 0)
-		r = session_expect(&m->s, "disk-ok", STEP_MS, NULL, e);
+		r = session_expect(&m->s, "disk-ok", LONG_MS, NULL, e);
 	*ret_us = now_us() - t;
 	return r;
 }

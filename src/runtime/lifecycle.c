@@ -144,6 +144,7 @@ static int resolver_write(struct container *c, struct err *e)
 static int create_fill(struct session *s, struct err *e)
 {
 	const char *image = container_config_str(s->c, "volatile.base_image");
+	auto_fd int sync_fd = -1;
 	int r;
 
 	if (!image)
@@ -153,12 +154,17 @@ static int create_fill(struct session *s, struct err *e)
 	if (r == 0)
 		r = volume_create(s->c->pool, s->name, s->c->idmap_base, e);
 	if (r == 0)
+		r = sync_fd = volume_sync_open(s->c->pool, s->name, e);
+	if (r >= 0)
 		r = image_unpack(s->j->state_dir, image, s->c->rootfs, s->c->idmap_base, s->c->idmap_size,
 				 unpack_progress, s->j, e);
 	if (r == 0)
 		r = hostname_write(s->c, e);
 	if (r == 0)
 		r = resolver_write(s->c, e);
+	/* Once it is said to be there it is there after a power failure too. */
+	if (r == 0)
+		r = volume_sync(s->c->pool, sync_fd, e);
 	return r < 0 ? r : db_instance_set_own(s->db, s->name, OWN_CREATING, OWN_MINE, e);
 }
 

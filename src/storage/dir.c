@@ -126,6 +126,12 @@ static int dir_volume_usage(struct pool *p, const char *path, uint64_t *ret_byte
 	return folder_usage(path, ret_bytes, ret_files, e);
 }
 
+/* Folders share their file system: there is nothing smaller that covers names and contents. */
+static int dir_volume_sync(int fd)
+{
+	return syncfs(fd) < 0 ? -errno : 0;
+}
+
 const struct storage_driver storage_dir = {
 	.name = "dir",
 	.open = dir_open,
@@ -133,4 +139,5 @@ const struct storage_driver storage_dir = {
 	.volume_create = dir_volume_create,
 	.volume_delete = dir_volume_delete,
 	.volume_usage = dir_volume_usage,
+	.volume_sync = dir_volume_sync,
 };

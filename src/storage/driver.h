@@ -16,6 +16,7 @@ struct storage_driver {
 	int (*volume_delete)(struct pool *p, const char *path, struct err *e);
 	int (*volume_usage)(struct pool *p, const char *path, uint64_t *ret_bytes, uint64_t *ret_files,
 			    struct err *e);
+	int (*volume_sync)(int fd); /* 0 or -errno */
 };
 
 extern const struct storage_driver storage_dir;

@@ -164,6 +164,24 @@ int volume_rename(struct pool *p, const char *name, const char *to, struct err *
 	return 0;
 }
 
+int volume_sync_open(struct pool *p, const char *name, struct err *e)
+{
+	auto_free char *path = NULL;
+	int r = volume_path(p, name, "", &path, e), fd;
+
+	if (r < 0)
+		return r;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? err_sys(e, -errno, "cannot open the volume of %s", name) : fd;
+}
+
+int volume_sync(struct pool *p, int fd, struct err *e)
+{
+	int r = p->driver->volume_sync(fd);
+
+	return r < 0 ? err_sys(e, r, "the storage pool %s did not write everything to its disk", p->name) : 0;
+}
+
 int volume_usage(struct pool *p, const char *name, uint64_t *ret_bytes, uint64_t *ret_files, struct err *e)
 {
 	auto_free char *path = NULL;

@@ -32,5 +32,10 @@ bool volume_exists(struct pool *p, const char *name);
 /* Removes it with everything in it; a volume that is not there is success. */
 int volume_delete(struct pool *p, const char *name, struct err *e);
 int volume_rename(struct pool *p, const char *name, const char *to, struct err *e);
+/* A descriptor (the caller's) to be opened before a volume is written and given to volume_sync after it: the kernel says
+ * once for each descriptor, from its opening on, that something could not be written back (since Linux 5.8). */
+int volume_sync_open(struct pool *p, const char *name, struct err *e);
+/* Returns when all of the volume is on the disk.  Takes as long as the disk does, with whatever else waits for it. */
+int volume_sync(struct pool *p, int fd, struct err *e);
 /* Allocated bytes (hard links counted once) and number of files. */
 int volume_usage(struct pool *p, const char *name, uint64_t *ret_bytes, uint64_t *ret_files, struct err *e);
