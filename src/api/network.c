@@ -138,8 +138,8 @@ static int change_start(struct api *a, struct call *c, enum change what, const c
 	static const struct job_events events = { .ended = on_ended };
 	struct change_job *j = calloc(1, sizeof(*j));
 	struct job_handle *h;
-	auto_json *spec = json_pack("{s:s, s:s}", "name", name, "why",
-				    what == NET_CREATE ? "new" : what == NET_UPDATE ? "changed" : "boot");
+	auto_json *spec = json_pack("{s:s, s:s, s:O*}", "name", name, "why",
+				    what == NET_CREATE ? "new" : what == NET_UPDATE ? "changed" : "boot", "former", before);
 	int r;
 
 	if (!j || !(j->name = strdup(name)) || !spec) {

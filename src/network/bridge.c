@@ -100,6 +100,20 @@ static int device_set_mtu(const char *name, const char *text, struct err *e)
 	return r < 0 ? err_sys(e, r, "cannot set the MTU of %s", name) : 0;
 }
 
+static int device_del_address(const char *name, const struct bridge_net *net, struct err *e)
+{
+	struct rtnl q;
+	int r;
+
+	rtnl_init(&q, RTM_DELADDR, 0, sizeof(q.addr));
+	q.addr.ifa_family = AF_INET;
+	q.addr.ifa_prefixlen = (uint8_t)net->prefix;
+	q.addr.ifa_index = if_nametoindex(name);
+	rtnl_put(&q, IFA_LOCAL, &net->address, 4);
+	r = rtnl_call(&q);
+	return r < 0 && r != -EADDRNOTAVAIL ? err_sys(e, r, "cannot take %s its former address", name) : 0;
+}
+
 static int device_set_address(const char *name, const struct bridge_net *net, struct err *e)
 {
 	uint32_t broadcast = net->address | htonl(~(~0u << (32 - net->prefix)));
@@ -295,6 +309,41 @@ static int bridge_up_row(struct db *db, const char *state_dir, const char *name,
 	return r;
 }
 
+struct leaving {
+	const char *name, *stay;
+};
+
+static int is_same_card(const char *card, void *other, struct err *e)
+{
+	return strcmp(card, other) == 0 ? err_set(e, -EEXIST, "same") : 0;
+}
+
+static int uplink_leave(const char *card, void *arg, struct err *e)
+{
+	const struct leaving *l = arg;
+
+	if (network_uplinks_each(l->stay, is_same_card, (void *)card, NULL) == -EEXIST || !link_exists(card) ||
+	    !link_is_port(card, l->name))
+		return 0;
+	return link_leave_bridge(card, e);
+}
+
+/* What the former configuration had and the new one has not; last, so that a failure before it has changed less. */
+static int former_leave(const char *name, const json_t *row, const json_t *former, struct err *e)
+{
+	struct leaving l = { name, config_str(row, "bridge.external_interfaces") };
+	struct bridge_net was, is;
+	int r = network_uplinks_each(config_str(former, "bridge.external_interfaces"), uplink_leave, &l, e);
+
+	if (r < 0 || bridge_parse_cidr(config_str(former, "ipv4.address"), &was) < 0 || !was.address ||
+	    bridge_parse_cidr(config_str(row, "ipv4.address"), &is) < 0 ||
+	    (was.address == is.address && was.prefix == is.prefix))
+		return r;
+	r = device_del_address(name, &was, e);
+	/* In one subnet the new one has come second, and goes with the first (unless promote_secondaries is on). */
+	return r == 0 && is.address ? device_set_address(name, &is, e) : r;
+}
+
 /* As it was before; what fails here fails behind a failure that is told. */
 static void take_back(const char *state_dir, const char *name, const struct made *made)
 {
@@ -311,7 +360,8 @@ static void take_back(const char *state_dir, const char *name, const struct made
 		fd_write_file_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "0");
 }
 
-int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridge_why why, char **ret_note, struct err *e)
+int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridge_why why, const json_t *former,
+	      char **ret_note, struct err *e)
 {
 	auto_fd int lock = -1;
 	struct made made = { 0 };
@@ -323,6 +373,8 @@ int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridg
 		return r;
 	lock = bridge_lock(state_dir, name, e);
 	r = lock < 0 ? lock : bridge_up_row(db, state_dir, name, row, why, &made, ret_note, e);
+	if (r == 0 && former)
+		r = former_leave(name, row, former, e);
 	if (r < 0 && why == BRIDGE_NEW)
 		take_back(state_dir, name, &made);
 	free(made.switched_on);

@@ -23,8 +23,10 @@ enum bridge_why {
 
 /* Brings the network up as its row says; what is already right is left alone.  What cannot be right beside this host's
  * other links is refused before anything is touched (network/check.h).  *ret_note is a sentence about what could not
- * be offered (no dnsmasq; at a boot, an uplink that is in other use), NULL when nothing; malloc'd. */
-int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridge_why why, char **ret_note, struct err *e);
+ * be offered (no dnsmasq; at a boot, an uplink that is in other use), NULL when nothing; malloc'd.  former: the row
+ * before a change, whose address and uplinks go where the new one has them not; NULL: none. */
+int bridge_up(struct db *db, const char *state_dir, const char *name, enum bridge_why why, const json_t *former,
+	      char **ret_note, struct err *e);
 /* Removes the bridge, its table and its dnsmasq.  -EBUSY: containers are still in it. */
 int bridge_down(struct db *db, const char *state_dir, const char *name, struct err *e);
 

@@ -136,6 +136,14 @@ static void master_of(const char *card, char ret[IFNAMSIZ])
 	snprintf(ret, IFNAMSIZ, "%.15s", slash ? slash + 1 : to);
 }
 
+bool link_is_port(const char *card, const char *bridge)
+{
+	char master[IFNAMSIZ];
+
+	master_of(card, master);
+	return strcmp(master, bridge) == 0;
+}
+
 static bool default_route4(const char *card)
 {
 	FILE *f = fopen("/proc/self/net/route", "re");

@@ -28,7 +28,7 @@ static int network_up_run(struct job *j, struct err *e)
 	if (r == 0)
 		r = db_open(j->state_dir, &db, e);
 	if (r == 0)
-		r = bridge_up(db, j->state_dir, name, why_of(j), &note, e);
+		r = bridge_up(db, j->state_dir, name, why_of(j), json_object_get(j->spec, "former"), &note, e);
 	if (r < 0)
 		return r;
 	return job_done_json(j, note ? json_pack("{s:s}", "note", note) : json_object());

@@ -107,6 +107,22 @@ refuses "the address of another host" "10\.83\.0\.1 is the address of another ho
 is "nothing is left of the attempt" "$(kept h2)" "$before"
 check "with one of its own it is" on h2 godwit init --ipv4 10.83.0.2/24 --uplink uplink0 --address 10.83.0.2:8443
 
+# Changes over the API.
+patch() { on h1 curl -sS -X PATCH -d "{\"config\":{$1}}" --unix-socket "$GODWIT_HOSTS/h1/state/unix.socket" http://x/1.0/networks/gwbr0; }
+before=$(kept h1)
+for wrong in '"ipv4.address":"10.83.0.0/24"' '"ipv4.address":"10.83.0.2/24"' '"ipv4.dhcp.ranges":"10.84.0.1-10.84.0.2"' \
+	'"bridge.external_interfaces":"eth9"' '"ipv4.address":"10.84.0.1/24","ipv4.dhcp.ranges":"10.83.0.7-10.83.0.9"'; do
+	like "refused: $wrong" "$(patch "$wrong")" '"type": *"error"|"error": *"[^"]'
+	is "and nothing has changed" "$(kept h1)" "$before"
+done
+like "an address is changed" "$(patch '"ipv4.address":"10.83.0.5/24"')" '"status_code": *200'
+is "the former one is gone" "$(on h1 sh -c 'ip -4 -o addr show gwbr0 | grep -o "inet [^ ]*"')" "inet 10.83.0.5/24"
+like "an uplink is given up" "$(patch '"bridge.external_interfaces":""')" '"status_code": *200'
+check "it has left the bridge" on h1 sh -c '! test -e /sys/class/net/uplink0/master'
+like "and taken again" "$(patch '"bridge.external_interfaces":"uplink0"')" '"status_code": *200'
+check "it is back" on h1 sh -c 'test -e /sys/class/net/uplink0/master'
+like "the address too" "$(patch '"ipv4.address":"10.83.0.1/24"')" '"status_code": *200'
+
 # A reboot finds the uplink in other use: the host stays reachable, the network is up without it, the log says why.
 "$hosts" power-off h2; "$hosts" power-on h2; "$hosts" daemon h2 stop
 on h2 ip link del gwbr0; on h2 ip addr add 198.51.100.2/24 dev uplink0

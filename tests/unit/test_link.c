@@ -89,7 +89,7 @@ static void network_up(struct db *db, const char *nat)
 
 	db_network_put(db, row, true, NULL);
 	json_decref(row);
-	if (bridge_up(db, top, "br-t0", BRIDGE_BOOT, &note, &e) < 0)
+	if (bridge_up(db, top, "br-t0", BRIDGE_BOOT, NULL, &note, &e) < 0)
 		fail_msg("%s", err_text(&e));
 	free(note);
 }
