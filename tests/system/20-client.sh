@@ -100,6 +100,9 @@ refuses_all "its token" 'cannot talk to .*Is the host up' in_time "$hosts" godwi
 # the local daemon
 "$hosts" daemon h2 stop
 refuses "a daemon that does not run" 'no godwitd runs on this machine .*systemctl start godwitd' on h2 godwit list
+"$hosts" daemon h2 start; "$hosts" daemon h2 kill
+check "one that was killed leaves its socket" on h2 test -S "$GODWIT_HOSTS/h2/state/unix.socket"
+refuses "which nobody listens at" 'no godwitd runs on this machine .*systemctl start godwitd' on h2 godwit list
 refuses "nor takes an image" 'no godwitd runs on this machine' on h2 godwit image import "$busybox"
 refuses "a state folder that is not there" 'no godwitd runs on this machine .*/nosuch/unix.socket' on h2 env GODWIT_DIR=/nosuch godwit list
 refuses "a remote one" 'h2: cannot talk to .*Is the host up' gw list h2:
