@@ -21,6 +21,7 @@
 #include "network/firewall.h"
 #include "network/link.h"
 #include "network/rtnl.h"
+#include "network/uplink.h"
 
 static const char *config_str(const json_t *row, const char *key)
 {
@@ -137,81 +138,6 @@ struct made {
 	char *switched_on; /* cards that were off, a blank behind each */
 };
 
-struct joining {
-	const char *name;
-	enum bridge_why why;
-	struct made *made;
-	char **note;
-};
-
-static int note_add(char **note, const char *text)
-{
-	char *longer = NULL;
-
-	if (asprintf(&longer, "%s%s%s", *note ? *note : "", *note ? "; " : "", text) < 0)
-		return -ENOMEM;
-	free(*note);
-	*note = longer;
-	return 0;
-}
-
-static bool link_reads(const char *card, const char *what, const char *wanted)
-{
-	auto_free char *text = NULL;
-	char path[96];
-
-	snprintf(path, sizeof(path), "/sys/class/net/%.15s/%s", card, what);
-	return fd_read_file_at(AT_FDCWD, path, 64, &text, NULL) == 0 && str_starts(text, wanted);
-}
-
-static bool link_is_on(const char *card)
-{
-	struct ifreq ifr = { 0 };
-	auto_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	strncpy(ifr.ifr_name, card, IFNAMSIZ - 1);
-	return fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && ifr.ifr_flags & IFF_UP;
-}
-
-static int switch_on(const char *card, struct made *made, struct err *e)
-{
-	char *longer = NULL;
-
-	if (!link_is_on(card) &&
-	    asprintf(&longer, "%s%s ", made->switched_on ? made->switched_on : "", card) >= 0) {
-		free(made->switched_on);
-		made->switched_on = longer;
-	}
-	return link_set_up(card, true, e);
-}
-
-static int uplink_join(const char *card, void *arg, struct err *e)
-{
-	struct joining *j = arg;
-	struct err why = { 0 };
-	int r;
-
-	/* At a start of the daemon nobody is there to answer: without a card whose use has changed meanwhile the
-	 * containers run all the same. */
-	if (j->why == BRIDGE_BOOT && network_uplink_check(j->name, card, &why) < 0)
-		return note_add(j->note, err_text(&why)) < 0 ? err_sys(e, -ENOMEM, "network %s", j->name) : 0;
-	r = link_join_bridge(card, j->name, e);
-	if (r == 0)
-		r = switch_on(card, j->made, e);
-	return r < 0 ? err_context(e, r, "bridge.external_interfaces of network %s", j->name) : 0;
-}
-
-#define CARRIER_WAIT_MS 3000
-
-/* A card that was off needs its time until it hears anybody. */
-static int carrier_wait(const char *card, void *left_ms, struct err *e)
-{
-	(void)e;
-	for (int *left = left_ms; *left > 0 && !link_reads(card, "carrier", "1"); *left -= 50)
-		usleep(50000);
-	return 0;
-}
-
 static bool has_address(const char *name, uint32_t address)
 {
 	struct ifreq ifr = { 0 };
@@ -227,12 +153,12 @@ static int address_is_ours(const char *name, const struct bridge_net *net, const
 			   struct err *e)
 {
 	char text[INET_ADDRSTRLEN];
-	int left = CARRIER_WAIT_MS, r;
 	uint8_t who[6];
+	int r;
 
 	if (!uplinks || has_address(name, net->address))
 		return 0;
-	network_uplinks_each(uplinks, carrier_wait, &left, e);
+	uplinks_wait(uplinks);
 	r = link_probe_ipv4(name, net->address, mac, who, e);
 	if (r <= 0)
 		return r;
@@ -254,8 +180,8 @@ static int forwarding_on(struct made *made, struct err *e)
 	return r < 0 ? err_sys(e, r, "cannot switch on net.ipv4.ip_forward, which NAT needs") : 0;
 }
 
-static int link_bring_up(struct db *db, const char *name, json_t *row, const struct bridge_net *net, struct joining *j,
-			 struct err *e)
+static int link_bring_up(struct db *db, const char *name, json_t *row, const struct bridge_net *net, enum bridge_why why,
+			 struct made *made, char **ret_note, struct err *e)
 {
 	const char *uplinks = config_str(row, "bridge.external_interfaces");
 	bool is_new = !link_exists(name);
@@ -264,14 +190,14 @@ static int link_bring_up(struct db *db, const char *name, json_t *row, const str
 
 	if (r == 0)
 		r = device_make(name, mac, e);
-	j->made->device = r == 0 && is_new;
+	made->device = r == 0 && is_new;
 	if (r == 0)
 		r = device_set_mtu(name, config_str(row, "bridge.mtu"), e);
 	if (r == 0)
 		r = link_set_up(name, true, e);
 	if (r == 0)
-		r = network_uplinks_each(uplinks, uplink_join, j, e);
-	if (r == 0 && net->address && j->why != BRIDGE_BOOT)
+		r = uplinks_join(name, uplinks, why == BRIDGE_BOOT, &made->switched_on, ret_note, e);
+	if (r == 0 && net->address && why != BRIDGE_BOOT)
 		r = address_is_ours(name, net, uplinks, mac, e);
 	if (r == 0 && net->address)
 		r = device_set_address(name, net, e);
@@ -281,7 +207,6 @@ static int link_bring_up(struct db *db, const char *name, json_t *row, const str
 static int bridge_up_row(struct db *db, const char *state_dir, const char *name, json_t *row, enum bridge_why why,
 			 struct made *made, char **ret_note, struct err *e)
 {
-	struct joining j = { .name = name, .why = why, .made = made, .note = ret_note };
 	const char *nat = config_str(row, "ipv4.nat");
 	auto_free char *note = NULL;
 	struct bridge_net net;
@@ -292,7 +217,7 @@ static int bridge_up_row(struct db *db, const char *state_dir, const char *name,
 			       config_str(row, "ipv4.address"));
 	r = why == BRIDGE_BOOT ? 0 : network_host_check(name, json_object_get(row, "config"), why == BRIDGE_NEW, e);
 	if (r == 0)
-		r = link_bring_up(db, name, row, &net, &j, e);
+		r = link_bring_up(db, name, row, &net, why, made, ret_note, e);
 	if (r < 0)
 		return r;
 	if (net.address && nat && strcmp(nat, "true") == 0) {
@@ -304,36 +229,17 @@ static int bridge_up_row(struct db *db, const char *state_dir, const char *name,
 	}
 	if (r == 0)
 		r = dnsmasq_start(db, state_dir, name, row, &net, &note, e);
-	if (r == 0 && note && note_add(ret_note, note) < 0)
+	if (r == 0 && note && network_note_add(ret_note, note) < 0)
 		r = err_sys(e, -ENOMEM, "network %s", name);
 	return r;
-}
-
-struct leaving {
-	const char *name, *stay;
-};
-
-static int is_same_card(const char *card, void *other, struct err *e)
-{
-	return strcmp(card, other) == 0 ? err_set(e, -EEXIST, "same") : 0;
-}
-
-static int uplink_leave(const char *card, void *arg, struct err *e)
-{
-	const struct leaving *l = arg;
-
-	if (network_uplinks_each(l->stay, is_same_card, (void *)card, NULL) == -EEXIST || !link_exists(card) ||
-	    !link_is_port(card, l->name))
-		return 0;
-	return link_leave_bridge(card, e);
 }
 
 /* What the former configuration had and the new one has not; last, so that a failure before it has changed less. */
 static int former_leave(const char *name, const json_t *row, const json_t *former, struct err *e)
 {
-	struct leaving l = { name, config_str(row, "bridge.external_interfaces") };
 	struct bridge_net was, is;
-	int r = network_uplinks_each(config_str(former, "bridge.external_interfaces"), uplink_leave, &l, e);
+	int r = uplinks_leave(name, config_str(former, "bridge.external_interfaces"),
+			      config_str(row, "bridge.external_interfaces"), e);
 
 	if (r < 0 || bridge_parse_cidr(config_str(former, "ipv4.address"), &was) < 0 || !was.address ||
 	    bridge_parse_cidr(config_str(row, "ipv4.address"), &is) < 0 ||

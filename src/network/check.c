@@ -14,6 +14,7 @@
 #include "network/bridge.h"
 #include "network/link.h"
 #include "network/range.h"
+#include "network/uplink.h"
 
 #define NAMES_SHOWN 10
 
@@ -97,51 +98,12 @@ int network_config_check(const char *name, const json_t *config, struct err *e)
 
 /* ---- what this host has ---- */
 
-int network_uplinks_each(const char *list, int (*each)(const char *card, void *arg, struct err *e), void *arg,
-			 struct err *e)
-{
-	auto_free char *copy = list ? strdup(list) : NULL;
-	char *save = NULL;
-	int r = 0;
-
-	if (list && !copy)
-		return err_sys(e, -ENOMEM, "uplinks");
-	for (char *s = copy ? strtok_r(copy, ", \t", &save) : NULL; s && r >= 0; s = strtok_r(NULL, ", \t", &save))
-		r = each(s, arg, e);
-	return r < 0 ? r : 0;
-}
-
 static bool sys_has(const char *card, const char *what)
 {
 	char path[96];
 
 	snprintf(path, sizeof(path), "/sys/class/net/%.15s/%s", card, what);
 	return access(path, F_OK) == 0;
-}
-
-/* The bridge or bond it is part of; "" for none. */
-static void master_of(const char *card, char ret[IFNAMSIZ])
-{
-	char path[96], to[PATH_MAX];
-	const char *slash;
-	ssize_t n;
-
-	ret[0] = '\0';
-	snprintf(path, sizeof(path), "/sys/class/net/%.15s/master", card);
-	n = readlink(path, to, sizeof(to) - 1);
-	if (n < 0)
-		return;
-	to[n] = '\0';
-	slash = strrchr(to, '/');
-	snprintf(ret, IFNAMSIZ, "%.15s", slash ? slash + 1 : to);
-}
-
-bool link_is_port(const char *card, const char *bridge)
-{
-	char master[IFNAMSIZ];
-
-	master_of(card, master);
-	return strcmp(master, bridge) == 0;
 }
 
 static bool default_route4(const char *card)
@@ -247,7 +209,7 @@ int network_uplink_check(const char *name, const char *card, struct err *e)
 	if (strcmp(card, "lo") == 0 || sys_has(card, "bridge"))
 		return err_set(e, -EINVAL, "%s cannot be an uplink: it is %s", card,
 			       sys_has(card, "bridge") ? "a bridge itself" : "the host's loopback");
-	master_of(card, master);
+	uplink_master(card, master);
 	if (strcmp(master, name) == 0)
 		return 0;
 	if (*master)

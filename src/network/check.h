@@ -16,10 +16,3 @@ int network_host_check(const char *name, const json_t *config, bool is_new, stru
 /* Could this card be put into the bridge `name`, or is it in it already?  Refused: the card that carries an address
  * of the host's own or a default route (the host would be cut off), one of another bridge, what is none. */
 int network_uplink_check(const char *name, const char *card, struct err *e);
-
-/* Is it in this bridge (or bond)? */
-bool link_is_port(const char *card, const char *bridge);
-
-/* Calls `each` for the cards of bridge.external_interfaces ("eth1, eth2"; may be NULL) until one call fails. */
-int network_uplinks_each(const char *list, int (*each)(const char *card, void *arg, struct err *e), void *arg,
-			 struct err *e);
