@@ -41,7 +41,7 @@ stop_at() { rm -f "$(state "$1")/migrations/stopped"; mkdir -p "$(state "$1")/mi
 go_on() { rm -f "$(state h1)/migrations/stop-at" "$(state h2)/migrations/stop-at"; }
 stopped() { [ -e "$(state "$1")/migrations/stopped" ]; }
 kill_engine() { in_host "$1" 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = godwit-criu ] && kill -9 ${p#/proc/}; done; true'; }
-kill_job() { in_host "$1" "for p in /proc/[0-9]*; do tr '\\0' ' ' <\$p/cmdline 2>/dev/null | grep -q '^[^ ]*godwitd job move-' && kill -9 \${p#/proc/}; done; true"; }
+kill_job() { in_host "$1" "for p in /proc/[0-9]*; do tr ' \\0' '_ ' <\$p/cmdline 2>/dev/null | grep -q '^[^ ]*godwitd job move-' && kill -9 \${p#/proc/}; done; true"; }
 
 begin() { # POINT (side.name): starts a move h1 -> h2 that stops there
 	local side=h1; [[ $1 == target.* ]] && side=h2
